@@ -1,0 +1,124 @@
+/** `parley send` and `parley history`. */
+import { randomBytes } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import { basename } from "node:path";
+import { fromJson, toJson } from "@bufbuild/protobuf";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Command } from "commander";
+import { chatClient } from "./chat-client.ts";
+import { type IdentityOptions, tokens, withIdentity } from "./identity.ts";
+import { SendResponseSchema } from "../proto/gen/parley/v1/chat_pb.ts";
+import { type Attachment, AttachmentSchema, type Record as ChatRecord, RecordSchema } from "../proto/gen/parley/v1/record_pb.ts";
+
+interface SendOptions extends IdentityOptions {
+  readonly with?: string;
+  readonly group?: string;
+  readonly image?: string[];
+  readonly json?: true;
+}
+
+interface HistoryOptions extends IdentityOptions {
+  readonly with?: string;
+  readonly group?: string;
+  readonly limit: string;
+  readonly before: string;
+  readonly json?: true;
+}
+
+const triesMax = 5;
+
+export function addMessageCommands(program: Command): void {
+  withIdentity(program.command("send").description("send one message, and wait until it is sent"))
+    .argument("[text]", "the message")
+    .option("--with <user>", "to this user")
+    .option("--group <id>", "to this conversation")
+    .option("--image <file...>", "images to send along (the conversation must exist)")
+    .option("--json", "print the answer as JSON")
+    .action(send);
+  withIdentity(program.command("history").description("print a conversation's records, oldest first"))
+    .option("--with <user>", "the conversation with this user")
+    .option("--group <id>", "this conversation")
+    .option("--limit <n>", "how many records, 200 at most", "50")
+    .option("--before <seq>", "only records before this one", "0")
+    .option("--json", "print each record as a line of JSON")
+    .action(history);
+}
+
+/** The direct conversation of the token's user with another one. */
+async function conversationOf(options: SendOptions | HistoryOptions): Promise<string> {
+  if (options.group !== undefined) return options.group;
+  if (options.with === undefined) throw new Error("with whom? Name a user by --with or a conversation by --group");
+  const [, payload = ""] = (await tokens(options)()).split(".");
+  const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
+  if (typeof claims !== "object" || claims === null || !("sub" in claims) || typeof claims.sub !== "string") {
+    throw new Error("the token names no user");
+  }
+  return "d:" + [claims.sub, options.with].sort().join(":");
+}
+
+async function send(text: string | undefined, options: SendOptions): Promise<void> {
+  const conversationId = await conversationOf(options);
+  const client = chatClient(options);
+  const attachments: Attachment[] = [];
+  for (const file of options.image ?? []) attachments.push(await upload(file, conversationId, options));
+  const to =
+    options.with === undefined
+      ? ({ case: "conversationId", value: conversationId } as const)
+      : ({ case: "userId", value: options.with } as const);
+  const clientId = randomBytes(16);
+  for (let attempt = 1; ; attempt += 1) {
+    try {
+      const answer = await client.send({ to, clientId, content: { text: text ?? "", attachments }, retry: attempt > 1 });
+      if (options.json) console.log(JSON.stringify(toJson(SendResponseSchema, answer, { alwaysEmitImplicit: true })));
+      else console.log(`sent: ${answer.conversationId} #${answer.seq}${answer.duplicate ? " (an earlier try had made it)" : ""}`);
+      return;
+    } catch (error) {
+      const { code, metadata } = ConnectError.from(error);
+      if (attempt === triesMax || (code !== Code.Unavailable && code !== Code.ResourceExhausted)) throw error;
+      await new Promise((resolve) => setTimeout(resolve, Number(metadata.get("retry-after-ms") ?? 500)));
+    }
+  }
+}
+
+async function upload(file: string, conversationId: string, options: SendOptions): Promise<Attachment> {
+  const response = await fetch(`${options.url}/media?conversation=${encodeURIComponent(conversationId)}`, {
+    method: "POST",
+    headers: { Authorization: `Bearer ${await tokens(options)()}`, "Content-Type": "application/octet-stream" },
+    body: new Uint8Array(await readFile(file)),
+  });
+  const text = await response.text();
+  if (!response.ok) throw new Error(`${file} was not taken: ${text}`);
+  return { ...fromJson(AttachmentSchema, JSON.parse(text), { ignoreUnknownFields: true }), fileName: basename(file) };
+}
+
+async function history(options: HistoryOptions): Promise<void> {
+  const conversationId = await conversationOf(options);
+  const answer = await chatClient(options).history({
+    conversationId,
+    limit: Number(options.limit),
+    beforeSeq: Number(options.before),
+  });
+  for (const record of answer.records) {
+    console.log(options.json ? JSON.stringify(toJson(RecordSchema, record)) : line(record));
+  }
+}
+
+/** A record as a line for people. */
+export function line(record: ChatRecord): string {
+  const time = new Date(Number(record.timeMs)).toISOString().slice(0, 16).replace("T", " ");
+  const head = `#${record.seq}  ${time}  ${record.senderId}`;
+  if (record.body.case === "message") {
+    const { text, attachments } = record.body.value;
+    const images = attachments.map(({ fileName, mediaType, width, height }) => `[${fileName || mediaType} ${width}×${height}]`);
+    return `${head}: ${[text, ...images].filter((part) => part !== "").join(" ")}`;
+  }
+  if (record.body.case === "membership") {
+    const { added, removed, title } = record.body.value;
+    const parts: string[] = [];
+    if (title !== undefined) parts.push(`named the group "${title}"`);
+    if (added.length > 0) parts.push(`added ${added.join(", ")}`);
+    if (removed.length > 0) parts.push(`removed ${removed.join(", ")}`);
+    return `${head} ${parts.join(", ")}`;
+  }
+  return head;
+}

@@ -1,0 +1,97 @@
+/** What one batch changes in one conversation, and who is told once it is kept. */
+import { type ConnectError } from "@connectrpc/connect";
+import { type Conversation, smallGroupMax } from "./conversation.ts";
+import { retryAfterMs } from "../mesh/errors.ts";
+import type { Outcome } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type { Cell, ConversationWrite, Member } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+
+/** Takes the outcomes of the operations of one caller. */
+export interface Answerer {
+  answer(outcome: Outcome): void;
+}
+
+export interface Answer {
+  readonly to: Answerer;
+  readonly outcome: Outcome;
+}
+
+/** A record for the members' devices, but for the connection that made it. */
+export interface NewRecord {
+  readonly cell: Cell;
+  readonly origin: string;
+  readonly audience: string[];
+}
+
+export interface CursorMove {
+  readonly userId: string;
+  readonly origin: string;
+}
+
+const noUsers: string[] = [];
+
+export class Draft {
+  readonly conversation: Conversation;
+  readonly cells: Cell[] = [];
+  readonly records: NewRecord[] = [];
+  readonly cursorMoves: CursorMove[] = [];
+  readonly answers: Answer[] = [];
+  /** Members whose row changed. */
+  readonly touched = new Set<string>();
+  /** The head that is committed once the batch is. */
+  headSeq = 0;
+
+  constructor(conversation: Conversation) {
+    this.conversation = conversation;
+  }
+
+  /** What storage has to do; undefined where the batch's check of the incarnation is all. */
+  write(): ConversationWrite | undefined {
+    const { conversation, cells, touched } = this;
+    this.headSeq = conversation.headSeq;
+    if (cells.length === 0 && touched.size === 0) return undefined;
+    const members: Member[] = [];
+    for (const userId of touched) {
+      const row = conversation.memberRow(userId);
+      if (row !== undefined) members.push(row);
+    }
+    return {
+      $typeName: "parley.storage.v1.ConversationWrite",
+      conversationId: conversation.id,
+      cells,
+      state: conversation.state(),
+      indexUserIds: conversation.memberCount <= smallGroupMax ? conversation.audience : noUsers,
+      members,
+    };
+  }
+
+  /** Tells all who wait that it was not kept. */
+  fail(error: ConnectError): void {
+    for (const { to, outcome } of this.answers) to.answer(refusal(outcome.operationId, error));
+  }
+}
+
+export function refusal(operationId: number, error: ConnectError): Outcome {
+  return {
+    $typeName: "parley.delivery.v1.Outcome",
+    operationId,
+    outcome: {
+      case: "refused",
+      value: {
+        $typeName: "parley.delivery.v1.Refused",
+        code: error.code,
+        message: error.rawMessage,
+        retryAfterMs: retryAfterMs(error),
+      },
+    },
+  };
+}
+
+export function sent(operationId: number, seq: number, timeMs: number, duplicate: boolean): Outcome {
+  const value = { $typeName: "parley.delivery.v1.Sent" as const, seq, timeMs: BigInt(timeMs), duplicate };
+  return { $typeName: "parley.delivery.v1.Outcome", operationId, outcome: { case: "sent", value } };
+}
+
+export function moved(operationId: number, deliveredSeq: number, readSeq: number): Outcome {
+  const value = { $typeName: "parley.delivery.v1.Moved" as const, deliveredSeq, readSeq };
+  return { $typeName: "parley.delivery.v1.Outcome", operationId, outcome: { case: "moved", value } };
+}

@@ -1,0 +1,135 @@
+/** The operations of a gateway's stream: send, move a cursor, typing. Each asks the conversation and puts the verdict into the batch that gathers. */
+import { type Client, type ConnectError, createClient } from "@connectrpc/connect";
+import type { Committer } from "./committer.ts";
+import { type Conversation, type Verdict, recentKey, smallGroupMax } from "./conversation.ts";
+import { type Answerer, type Draft, moved, refusal, sent } from "./draft.ts";
+import type { Fanout } from "./fanout.ts";
+import { checkClientId } from "./groups.ts";
+import { directUsers } from "./ids.ts";
+import type { Ownership } from "./ownership.ts";
+import { decodeRecord } from "./record.ts";
+import type { Task } from "./owner.ts";
+import { invalid, noConversation, unavailable } from "../mesh/errors.ts";
+import type { Surroundings } from "../mesh/lifecycle.ts";
+import type { MoveCursor, Operation, Send } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+
+export interface OperationParts {
+  readonly ownership: Ownership;
+  readonly committer: Committer;
+  readonly fanout: Fanout;
+}
+
+export class Operations {
+  readonly #clock: Surroundings["clock"];
+  readonly #parts: OperationParts;
+  readonly #storage: Client<typeof StorageService>;
+
+  constructor(surroundings: Surroundings, parts: OperationParts) {
+    this.#clock = surroundings.clock;
+    this.#parts = parts;
+    this.#storage = createClient(StorageService, surroundings.transport(StorageService));
+  }
+
+  task(operation: Operation, to: Answerer): Task {
+    return {
+      run: (conversation) => this.#run(conversation, operation, to),
+      refuse: (error: ConnectError) => to.answer(refusal(operation.operationId, error)),
+    };
+  }
+
+  #run(conversation: Conversation, asked: Operation, to: Answerer): Promise<void> | void {
+    const { operation } = asked;
+    switch (operation.case) {
+      case "send":
+        return this.#send(conversation, asked, operation.value, to);
+      case "moveCursor":
+        return this.#moveCursor(conversation, asked, operation.value, to);
+      case "typing":
+        conversation.present(asked.userId);
+        if (conversation.memberCount <= smallGroupMax) this.#parts.fanout.typing(conversation, asked.userId, asked.origin);
+        return;
+      case undefined:
+        throw invalid("the operation names nothing to do");
+    }
+  }
+
+  #send(conversation: Conversation, asked: Operation, send: Send, to: Answerer): Promise<void> | void {
+    checkClientId(send.clientId);
+    if (conversation.exists) conversation.present(asked.userId);
+    else if (directUsers(conversation.id)?.includes(asked.userId) !== true) throw noConversation(conversation.id);
+    const { retry, knownHeadSeq } = send;
+    const scan = retry && knownHeadSeq < conversation.headSeq && !conversation.earlier(recentKey(asked.userId, send.clientId));
+    if (!scan) return this.#append(conversation, asked, send, to);
+    return this.#scan(conversation, asked, send).then((place) => {
+      if (place === undefined) this.#append(conversation, asked, send, to);
+      else this.#answerSent(this.#parts.committer.draft(conversation), asked, { kind: "duplicate", place }, to);
+    });
+  }
+
+  /** Whether an earlier try made the message: exact however late, since it reads the log from where the first try began. */
+  async #scan(conversation: Conversation, asked: Operation, send: Send): Promise<Verdict["place"] | undefined> {
+    const { seq, timeMs } = await this.#storage.findSend(
+      {
+        conversationId: conversation.id,
+        senderId: asked.userId,
+        clientId: send.clientId,
+        afterSeq: send.knownHeadSeq,
+      },
+      { timeoutMs: 30_000 },
+    );
+    return seq === 0 ? undefined : { seq, timeMs: Number(timeMs) };
+  }
+
+  #append(conversation: Conversation, asked: Operation, send: Send, to: Answerer): void {
+    if (send.replyToSeq > conversation.headSeq) {
+      throw invalid(`reply_to_seq ${send.replyToSeq} is beyond the conversation's head ${conversation.headSeq}`);
+    }
+    const epoch = this.#parts.ownership.epochOf(conversation.id);
+    const draft = this.#parts.committer.draft(conversation);
+    if (!conversation.exists) {
+      const users = directUsers(conversation.id) ?? [];
+      conversation.begin(users);
+      for (const userId of users) draft.touched.add(userId);
+    }
+    const verdict = conversation.append(asked.userId, send.clientId, send.content, epoch, this.#clock.now());
+    if (verdict.kind === "appended") {
+      draft.cells.push(verdict.cell);
+      draft.records.push({ cell: verdict.cell, origin: asked.origin, audience: conversation.audience });
+      draft.touched.add(asked.userId);
+    }
+    this.#answerSent(draft, asked, verdict, to);
+  }
+
+  #answerSent(draft: Draft, asked: Operation, { kind, place }: Pick<Verdict, "kind" | "place">, to: Answerer): void {
+    draft.answers.push({ to, outcome: sent(asked.operationId, place.seq, place.timeMs, kind === "duplicate") });
+  }
+
+  #moveCursor(conversation: Conversation, asked: Operation, move: MoveCursor, to: Answerer): Promise<void> | void {
+    const member = conversation.present(asked.userId);
+    conversation.checkCursor(move.deliveredSeq, move.readSeq);
+    const ordinal = move.readSeq > member.readSeq ? conversation.ordinalAt(move.readSeq) : 0;
+    if (ordinal !== undefined) return this.#moved(conversation, asked, move, ordinal, to);
+    return this.#ordinal(conversation, move.readSeq).then((found) => this.#moved(conversation, asked, move, found, to));
+  }
+
+  #moved(conversation: Conversation, asked: Operation, move: MoveCursor, ordinal: number, to: Answerer): void {
+    const { userId, origin, operationId } = asked;
+    const member = conversation.present(userId);
+    const draft = this.#parts.committer.draft(conversation);
+    if (conversation.moveCursor(member, move.deliveredSeq, move.readSeq, ordinal)) {
+      draft.touched.add(userId);
+      draft.cursorMoves.push({ userId, origin });
+    }
+    draft.answers.push({ to, outcome: moved(operationId, member.deliveredSeq, member.readSeq) });
+  }
+
+  /** The ordinal of an old record in a group, from the log. */
+  async #ordinal(conversation: Conversation, seq: number): Promise<number> {
+    const page = { conversationId: conversation.id, afterSeq: seq - 1, beforeSeq: seq + 1, limit: 1, userId: "" };
+    const { pages } = await this.#storage.read({ pages: [page] }, { timeoutMs: 30_000 });
+    const record = pages[0]?.records[0];
+    if (record === undefined) throw unavailable("the record that the cursor names could not be read");
+    return decodeRecord(record).ordinal;
+  }
+}

@@ -1,0 +1,175 @@
+/**
+ * Holds the conversations that this process owns: loads one when it is first touched (taking over what an earlier owner left), runs
+ * its operations one after the other, lets go of idle ones. It does not know what the operations do.
+ */
+import { type Client, ConnectError, createClient } from "@connectrpc/connect";
+import type { Committer } from "./committer.ts";
+import { Conversation } from "./conversation.ts";
+import { directUsers, kindOf } from "./ids.ts";
+import type { Ownership } from "./ownership.ts";
+import { decodeRecord } from "./record.ts";
+import { noConversation, overloaded } from "../mesh/errors.ts";
+import type { Surroundings } from "../mesh/lifecycle.ts";
+import { type Cell, Kind, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+
+/** One operation on a conversation. */
+export interface Task {
+  /** Runs when the conversation is there and the operations before are done; a promise holds up those behind. May throw. */
+  run(conversation: Conversation): Promise<void> | void;
+  refuse(error: ConnectError): void;
+}
+
+interface Held {
+  readonly conversation: Conversation;
+  /** Operations that wait; undefined: none needs to. */
+  waiting: Task[] | undefined;
+  usedMs: number;
+}
+
+export interface OwnerConfig {
+  /** Conversations in memory; idle ones above it are let go. */
+  readonly conversationsMax: number;
+  /** Operations that wait for one conversation. */
+  readonly waitingMax: number;
+}
+
+const idleMs = 10_000;
+
+export class Owner {
+  readonly #surroundings: Surroundings;
+  readonly #config: OwnerConfig;
+  readonly #ownership: Ownership;
+  readonly #committer: Committer;
+  readonly #storage: Client<typeof StorageService>;
+  readonly #held = new Map<string, Held>();
+
+  constructor(surroundings: Surroundings, config: OwnerConfig, ownership: Ownership, committer: Committer) {
+    this.#surroundings = surroundings;
+    this.#config = config;
+    this.#ownership = ownership;
+    this.#committer = committer;
+    this.#storage = createClient(StorageService, surroundings.transport(StorageService));
+  }
+
+  submit(conversationId: string, task: Task): void {
+    let held = this.#held.get(conversationId);
+    if (held === undefined) {
+      const kind = kindOf(conversationId);
+      if (kind === Kind.UNSPECIFIED) return task.refuse(noConversation(conversationId));
+      held = { conversation: new Conversation(conversationId, kind), waiting: [], usedMs: 0 };
+      this.#held.set(conversationId, held);
+      this.#holdUp(held, this.#load(held.conversation));
+    }
+    if (held.waiting === undefined) this.#run(held, task);
+    else if (held.waiting.length < this.#config.waitingMax) held.waiting.push(task);
+    else task.refuse(overloaded("too many operations wait for this conversation"));
+  }
+
+  /** Forgets a conversation whose last batch was not kept: all that was built on it fails, and it is loaded again when next touched. */
+  drop(conversation: Conversation, error: ConnectError): void {
+    const held = this.#held.get(conversation.id);
+    if (held?.conversation === conversation) {
+      this.#held.delete(conversation.id);
+      for (const task of held.waiting ?? []) task.refuse(error);
+      held.waiting = [];
+    }
+    this.#committer.abandon(conversation, error);
+  }
+
+  dropAll(error: ConnectError): void {
+    for (const { conversation } of [...this.#held.values()]) this.drop(conversation, error);
+  }
+
+  /** Lets go of conversations that were not used for a while, where there are too many. */
+  sweep(): void {
+    let over = this.#held.size - this.#config.conversationsMax;
+    const beforeMs = this.#surroundings.clock.monotonic() - idleMs;
+    for (const [id, held] of this.#held) {
+      if (over <= 0) return;
+      const { conversation, waiting, usedMs } = held;
+      if (waiting !== undefined || usedMs > beforeMs || conversation.committedSeq < conversation.headSeq) continue;
+      this.#held.delete(id);
+      over -= 1;
+    }
+  }
+
+  *audiences(): Iterable<string> {
+    for (const { conversation } of this.#held.values()) yield* conversation.audience;
+  }
+
+  #run(held: Held, task: Task): void {
+    held.usedMs = this.#surroundings.clock.monotonic();
+    try {
+      const more = task.run(held.conversation);
+      if (more !== undefined) this.#holdUp(held, more.catch((error: unknown) => task.refuse(ConnectError.from(error))));
+    } catch (error) {
+      task.refuse(ConnectError.from(error));
+    }
+  }
+
+  /** Operations wait until `until` resolves; where it rejects, they fail and the conversation is forgotten. */
+  #holdUp(held: Held, until: Promise<void>): void {
+    held.waiting ??= [];
+    until.then(
+      () => this.#resume(held),
+      (error: unknown) => this.drop(held.conversation, ConnectError.from(error)),
+    );
+  }
+
+  #resume(held: Held): void {
+    const tasks = held.waiting ?? [];
+    held.waiting = undefined;
+    for (let at = 0; at < tasks.length; at += 1) {
+      const task = tasks[at];
+      if (task === undefined) continue;
+      this.#run(held, task);
+      if (this.#heldUp(held)) {
+        held.waiting = tasks.slice(at + 1);
+        break;
+      }
+    }
+    const { conversation } = held;
+    if (!conversation.exists && held.waiting === undefined && this.#held.get(conversation.id) === held) {
+      this.#held.delete(conversation.id);
+    }
+  }
+
+  #heldUp(held: Held): boolean {
+    return held.waiting !== undefined;
+  }
+
+  async #load(conversation: Conversation): Promise<void> {
+    const tail: Cell[] = [];
+    for await (const part of this.#storage.open({ conversationId: conversation.id }, { timeoutMs: 30_000 })) {
+      if (part.state !== undefined) conversation.restore(part.state);
+      for (const member of part.members) conversation.restoreMember(member);
+      tail.push(...part.tail);
+    }
+    this.#adopt(conversation, tail);
+  }
+
+  /**
+   * Takes over the records above the index head that follow on without a hole and link by their terms; the rest is void. They are
+   * written again under this owner's epoch, in the same pipeline as new ones.
+   */
+  #adopt(conversation: Conversation, tail: Cell[]): void {
+    if (tail.length === 0) return;
+    const epoch = this.#ownership.epochOf(conversation.id);
+    for (const cell of tail) {
+      if (cell.seq !== conversation.headSeq + 1 || cell.previousTerm !== conversation.headTerm) break;
+      const record = decodeRecord(cell.record);
+      const draft = this.#committer.draft(conversation);
+      if (!conversation.exists) {
+        const users = directUsers(conversation.id) ?? [];
+        conversation.begin(users);
+        for (const userId of users) draft.touched.add(userId);
+      }
+      const countable = record.body.case === "message";
+      const change = record.body.case === "membership" ? record.body.value : undefined;
+      conversation.adopt(cell, record.senderId, countable, Number(record.timeMs), change && { ...change, title: change.title });
+      draft.cells.push({ ...cell, epoch });
+      draft.records.push({ cell, origin: "", audience: conversation.audience });
+      for (const userId of [record.senderId, ...(change?.added ?? []), ...(change?.removed ?? [])]) draft.touched.add(userId);
+    }
+  }
+}

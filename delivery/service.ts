@@ -1,0 +1,204 @@
+/** The handlers of DeliveryService: operations to the owner, outcomes back, groups. No decisions. */
+import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import type { Committer } from "./committer.ts";
+import type { Conversation } from "./conversation.ts";
+import type { Answerer } from "./draft.ts";
+import { sent } from "./draft.ts";
+import { creation, update } from "./groups.ts";
+import { groupId } from "./ids.ts";
+import type { Operations } from "./operations.ts";
+import type { Owner } from "./owner.ts";
+import type { Ownership } from "./ownership.ts";
+import { type MembershipChange } from "./record.ts";
+import { invalid, noConversation, notAllowed, overloaded, retryAfterHeader } from "../mesh/errors.ts";
+import type { Surroundings } from "../mesh/lifecycle.ts";
+import { Gather, mapped } from "../mesh/pipe.ts";
+import type {
+  CreateGroupRequest,
+  CreateGroupResponse,
+  DeliveryService,
+  ExchangeRequest,
+  ExchangeResponse,
+  Outcome,
+  UpdateGroupRequest,
+  UpdateGroupResponse,
+} from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import { type Conversation as ConversationView, ConversationKind } from "../proto/gen/parley/v1/record_pb.ts";
+
+const outcomesMax = 262_144;
+/** Operations of one stream that may be under way; then its requests wait. */
+const underWayMax = 65_536;
+
+export interface ServiceParts {
+  readonly owner: Owner;
+  readonly operations: Operations;
+  readonly committer: Committer;
+  readonly ownership: Ownership;
+}
+
+/** The outcomes of one gateway's stream. */
+class StreamAnswerer implements Answerer {
+  readonly outcomes: Gather<Outcome>;
+  underWay = 0;
+  inputEnded = false;
+  #fewer: (() => void) | undefined;
+
+  constructor(outcomes: Gather<Outcome>) {
+    this.outcomes = outcomes;
+  }
+
+  answer(outcome: Outcome): void {
+    this.underWay -= 1;
+    if (!this.outcomes.add(outcome)) this.outcomes.end(overloaded("the gateway does not take outcomes fast enough"));
+    if (this.inputEnded && this.underWay === 0) this.outcomes.end();
+    if (this.underWay < underWayMax) this.#fewer?.();
+  }
+
+  /** Resolves once few enough operations are under way. */
+  async few(): Promise<void> {
+    if (this.underWay < underWayMax) return;
+    await new Promise<void>((resolve) => (this.#fewer = resolve));
+    this.#fewer = undefined;
+  }
+}
+
+export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
+  readonly #surroundings: Surroundings;
+  readonly #parts: ServiceParts;
+
+  constructor(surroundings: Surroundings, parts: ServiceParts) {
+    this.#surroundings = surroundings;
+    this.#parts = parts;
+  }
+
+  exchange(requests: AsyncIterable<ExchangeRequest>, context: HandlerContext): AsyncIterable<ExchangeResponse> {
+    const outcomes = new Gather<Outcome>(this.#surroundings.clock, outcomesMax);
+    const answerer = new StreamAnswerer(outcomes);
+    context.signal.addEventListener("abort", () => outcomes.end(context.signal.reason), { once: true });
+    this.#take(requests, answerer).then(
+      () => {
+        answerer.inputEnded = true;
+        if (answerer.underWay === 0) outcomes.end();
+      },
+      (error: unknown) => outcomes.end(error),
+    );
+    return mapped(outcomes, (batch) => ({ $typeName: "parley.delivery.v1.ExchangeResponse", outcomes: batch }));
+  }
+
+  async createGroup({ userId, request }: CreateGroupRequest): Promise<CreateGroupResponse> {
+    if (request === undefined) throw invalid("the request is missing");
+    const change = creation(userId, request);
+    const id = groupId(userId, request.clientId);
+    const conversation = await this.#unary(id, (group, answer) => {
+      if (!group.exists) this.#change(group, userId, request.clientId, change, answer);
+      else if (group.members.get(userId) === undefined) throw noConversation(id);
+      else this.#parts.committer.draft(group).answers.push(answer(group.headSeq));
+    });
+    return {
+      $typeName: "parley.delivery.v1.CreateGroupResponse",
+      response: { $typeName: "parley.v1.CreateGroupResponse", conversation: view(conversation.group, userId) },
+    };
+  }
+
+  async updateGroup({ userId, request }: UpdateGroupRequest): Promise<UpdateGroupResponse> {
+    if (request === undefined) throw invalid("the request is missing");
+    if (request.conversationId.startsWith("d:")) throw notAllowed("a direct conversation has two members and no title");
+    const { seq } = await this.#unary(request.conversationId, (group, answer) => {
+      if (!group.exists) throw noConversation(group.id);
+      const change = update(group, userId, request);
+      if (change === undefined) this.#parts.committer.draft(group).answers.push(answer(group.headSeq));
+      else this.#change(group, userId, request.clientId, change, answer);
+    });
+    return {
+      $typeName: "parley.delivery.v1.UpdateGroupResponse",
+      response: { $typeName: "parley.v1.UpdateGroupResponse", seq },
+    };
+  }
+
+  async #take(requests: AsyncIterable<ExchangeRequest>, answerer: StreamAnswerer): Promise<void> {
+    const { owner, operations } = this.#parts;
+    for await (const { operations: batch } of requests) {
+      for (const operation of batch) {
+        if (operation.operation.case === "typing") {
+          owner.submit(operation.conversationId, operations.task(operation, nobody));
+          continue;
+        }
+        answerer.underWay += 1;
+        owner.submit(operation.conversationId, operations.task(operation, answerer));
+      }
+      await answerer.few();
+    }
+  }
+
+  #change(
+    group: Conversation,
+    userId: string,
+    clientId: Uint8Array,
+    change: MembershipChange,
+    answer: (seq: number) => { to: Answerer; outcome: Outcome },
+  ): void {
+    const { committer, ownership } = this.#parts;
+    const before = group.audience;
+    const cell = group.change(userId, clientId, change, ownership.epochOf(group.id), this.#surroundings.clock.now());
+    const draft = committer.draft(group);
+    draft.cells.push(cell);
+    // Those who were removed are told by the record that removes them.
+    const audience = change.removed.length === 0 ? group.audience : [...new Set([...before, ...group.audience])];
+    draft.records.push({ cell, origin: "", audience });
+    for (const id of [...change.added, ...change.removed]) draft.touched.add(id);
+    draft.answers.push(answer(cell.seq));
+  }
+
+  /** Runs an operation that is no stream's, and waits for its batch. */
+  #unary(
+    conversationId: string,
+    run: (group: Conversation, answer: (seq: number) => { to: Answerer; outcome: Outcome }) => void,
+  ): Promise<{ group: Conversation; seq: number }> {
+    return new Promise((resolve, reject) => {
+      this.#parts.owner.submit(conversationId, {
+        run: (group) => {
+          const to: Answerer = {
+            answer: ({ outcome }) => {
+              if (outcome.case === "sent") resolve({ group, seq: outcome.value.seq });
+              else if (outcome.case === "refused") reject(refused(outcome.value));
+            },
+          };
+          run(group, (seq) => ({ to, outcome: sent(0, seq, 0, false) }));
+        },
+        refuse: reject,
+      });
+    });
+  }
+}
+
+const nobody: Answerer = { answer: () => undefined };
+
+function refused({ code, message, retryAfterMs }: { code: number; message: string; retryAfterMs: number }): ConnectError {
+  const known = Object.values(Code).includes(code) ? (code as Code) : Code.Unknown;
+  return new ConnectError(message, known, retryAfterMs > 0 ? { [retryAfterHeader]: String(retryAfterMs) } : {});
+}
+
+/** A group as one of its members sees it. */
+function view(group: Conversation, userId: string): ConversationView {
+  const member = group.members.get(userId);
+  const { leastDelivered, leastRead } = group.state();
+  const peers = (least: typeof leastRead): number => {
+    if (least === undefined) return 0;
+    return least.userId === userId ? least.secondSeq : least.seq;
+  };
+  return {
+    $typeName: "parley.v1.Conversation",
+    conversationId: group.id,
+    kind: ConversationKind.GROUP,
+    title: group.title,
+    headSeq: group.headSeq,
+    floorSeq: member?.floorSeq ?? 0,
+    memberCount: group.memberCount,
+    deliveredSeq: member?.deliveredSeq ?? 0,
+    readSeq: member?.readSeq ?? 0,
+    unreadCount: group.headOrdinal - (member?.readOrdinal ?? 0),
+    peersDeliveredSeq: peers(leastDelivered),
+    peersReadSeq: peers(leastRead),
+    headTimeMs: BigInt(group.headTimeMs),
+  };
+}
