@@ -2,7 +2,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { signDevelopmentToken } from "../gateway/index.ts";
+import { signDevelopmentToken } from "../embedded/index.ts";
 import { systemClock } from "../mesh/clock.ts";
 
 /** Options of every command that talks to a server. */

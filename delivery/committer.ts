@@ -41,6 +41,7 @@ export class Committer {
   #armed = false;
   #lastBatchId = 0n;
   #requests: Pipe<AppendRequest> | undefined;
+  #drained: (() => void) | undefined;
   #stream: KeptStream | undefined;
 
   constructor(surroundings: Surroundings, events: CommitterEvents) {
@@ -52,8 +53,13 @@ export class Committer {
     return this.#stream?.up ?? false;
   }
 
-  get idle(): boolean {
-    return this.#underWay === undefined && this.#gathering.size === 0;
+  /** Resolves once nothing is under way, or after `ms`. */
+  async drained(ms: number): Promise<void> {
+    if (this.#underWay === undefined && this.#gathering.size === 0) return;
+    await new Promise<void>((resolve) => {
+      this.#drained = resolve;
+      this.#surroundings.clock.after(ms, resolve);
+    });
   }
 
   start(): void {
@@ -139,6 +145,7 @@ export class Committer {
       this.#events.indexed(batch.drafts);
     }
     this.#flush();
+    if (this.#underWay === undefined && this.#gathering.size === 0) this.#drained?.();
   }
 }
 

@@ -19,6 +19,8 @@ export { type DeliveryConfig, deliveryConfig } from "./config.ts";
 export type { Registry, Owner as ShardOwner } from "./ports.ts";
 
 const sweepMs = 10_000;
+/** How long batches under way may take when the process closes. */
+const closeMs = 5_000;
 
 export function createDelivery(
   surroundings: Surroundings,
@@ -73,6 +75,7 @@ export function createDelivery(
     },
     async close() {
       cancelSweep();
+      await committer.drained(closeMs);
       await committer.close();
       await fanout.close();
     },

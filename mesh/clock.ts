@@ -14,16 +14,27 @@ export interface Clock {
   afterTurn(run: () => void): void;
 }
 
+const maxTimerMs = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   after(ms, run) {
+    // A longer one would fire at once.
+    if (ms > maxTimerMs) return chained(ms, run);
     const timer = setTimeout(run, ms);
     timer.unref();
     return () => clearTimeout(timer);
   },
   afterTurn: (run) => void setImmediate(run),
 };
+
+function chained(ms: number, run: () => void): Cancel {
+  let cancel = systemClock.after(maxTimerMs, () => {
+    cancel = systemClock.after(ms - maxTimerMs, run);
+  });
+  return () => cancel();
+}
 
 /** Runs `run` every `ms` until cancelled; a tick that takes long delays the next one. */
 export function every(clock: Clock, ms: number, run: () => void): Cancel {
@@ -74,7 +85,7 @@ export class ManualClock implements Clock {
   }
 
   after(ms: number, run: () => void): Cancel {
-    const timer: Timer = { dueMs: this.#nowMs + ms, run };
+    const timer: Timer = { dueMs: this.#nowMs + Math.max(ms, 0), run };
     const place = this.#timers.findIndex((other) => other.dueMs > timer.dueMs);
     this.#timers.splice(place === -1 ? this.#timers.length : place, 0, timer);
     return () => {

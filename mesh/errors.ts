@@ -4,18 +4,34 @@ import { Code, ConnectError } from "@connectrpc/connect";
 /** Metadata that says when trying again makes sense, in milliseconds. */
 export const retryAfterHeader = "retry-after-ms";
 
-function retryable(message: string, code: Code, retryAfterMs: number, cause?: unknown): ConnectError {
-  return new ConnectError(message, code, { [retryAfterHeader]: String(retryAfterMs) }, undefined, cause);
+function retryable(
+  message: string,
+  code: Code,
+  retryAfterMs: number,
+  cause?: unknown,
+): ConnectError {
+  return new ConnectError(
+    message,
+    code,
+    { [retryAfterHeader]: String(retryAfterMs) },
+    undefined,
+    cause,
+  );
 }
 
 /** The caller's input is wrong, as it is, for ever. */
-export const invalid = (message: string): ConnectError => new ConnectError(message, Code.InvalidArgument);
+export const invalid = (message: string): ConnectError =>
+  new ConnectError(message, Code.InvalidArgument);
 
 /** The same answer to a conversation that is not there and to one that is not the caller's. */
 export const noConversation = (conversationId: string): ConnectError =>
-  new ConnectError(`there is no conversation ${conversationId} that you are a member of`, Code.NotFound);
+  new ConnectError(
+    `there is no conversation ${conversationId} that you are a member of`,
+    Code.NotFound,
+  );
 
-export const notAllowed = (message: string): ConnectError => new ConnectError(message, Code.PermissionDenied);
+export const notAllowed = (message: string): ConnectError =>
+  new ConnectError(message, Code.PermissionDenied);
 
 export const unauthenticated = (message: string, cause?: unknown): ConnectError =>
   new ConnectError(message, Code.Unauthenticated, undefined, undefined, cause);
@@ -32,6 +48,31 @@ export const unavailable = (message: string, retryAfterMs = 500, cause?: unknown
 export function retryAfterMs(error: ConnectError): number {
   const said = Number(error.metadata.get(retryAfterHeader));
   if (said > 0) return said;
-  const passing = [Code.Unavailable, Code.ResourceExhausted, Code.Aborted, Code.DeadlineExceeded, Code.Canceled];
+  const passing = [
+    Code.Unavailable,
+    Code.ResourceExhausted,
+    Code.Aborted,
+    Code.DeadlineExceeded,
+    Code.Canceled,
+  ];
   return passing.includes(error.code) ? 500 : 0;
+}
+
+/** Why a call ended whose caller's signal fired: the reason, where that is an error of ours, else CANCELED. */
+export function abortError(signal: AbortSignal): ConnectError {
+  const reason: unknown = signal.reason;
+  if (reason instanceof ConnectError) return publicError(reason);
+  return new ConnectError("the caller ended the call", Code.Canceled);
+}
+
+export const deadlineError = (): ConnectError =>
+  new ConnectError("the call took longer than its deadline allows", Code.DeadlineExceeded);
+
+/** What the other side of a call may see of an error: nothing of a foreign one, which may name anything; never a cause or a stack. */
+export function publicError(error: unknown): ConnectError {
+  if (error instanceof ConnectError)
+    return new ConnectError(error.rawMessage, error.code, error.metadata);
+  if (error instanceof Error && (error.name === "AbortError" || error.name === "TimeoutError"))
+    return new ConnectError("the call was ended", Code.Canceled);
+  return new ConnectError("internal error", Code.Internal);
 }

@@ -1,7 +1,10 @@
 /** The two stream primitives: a bounded queue, and a gatherer that turns what comes in one turn into one batch. Both have one reader. */
 import type { Clock } from "./clock.ts";
 
-type Waiting<T> = { resolve: (result: IteratorResult<T, undefined>) => void; reject: (error: unknown) => void };
+type Waiting<T> = {
+  resolve: (result: IteratorResult<T, undefined>) => void;
+  reject: (error: unknown) => void;
+};
 
 const done: IteratorReturnResult<undefined> = { done: true, value: undefined };
 
@@ -51,7 +54,10 @@ abstract class Source<T> implements AsyncIterableIterator<T, undefined> {
   next(): Promise<IteratorResult<T, undefined>> {
     const value = this.take();
     if (value !== undefined) return Promise.resolve({ done: false, value });
-    if (this.#ended) return this.#error === undefined ? Promise.resolve(done) : Promise.reject(this.#error as Error);
+    if (this.#ended)
+      return this.#error === undefined ? Promise.resolve(done) : Promise.reject(this.#error);
+    if (this.idle)
+      return Promise.reject(new Error("a stream has one reader that asks once at a time"));
     return new Promise((resolve, reject) => (this.#waiting = { resolve, reject }));
   }
 
@@ -89,7 +95,10 @@ export class Pipe<T extends object> extends Source<T> {
     const value = this.#values[this.#head];
     if (value === undefined) return undefined;
     this.#head += 1;
-    if (this.#head * 2 > this.#values.length) this.#values.splice(0, this.#head), (this.#head = 0);
+    if (this.#head * 2 > this.#values.length) {
+      this.#values.splice(0, this.#head);
+      this.#head = 0;
+    }
     return value;
   }
 
@@ -154,7 +163,10 @@ export class Gather<T> extends Source<T[]> {
 }
 
 /** The values with something done to each. */
-export async function* mapped<T, U>(values: AsyncIterable<T>, map: (value: T) => U): AsyncGenerator<U, undefined> {
+export async function* mapped<T, U>(
+  values: AsyncIterable<T>,
+  map: (value: T) => U,
+): AsyncGenerator<U, undefined> {
   for await (const value of values) yield map(value);
   return undefined;
 }

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/presence/v1/presence.proto.
  */
 export const file_parley_presence_v1_presence: GenFile = /*@__PURE__*/
-  fileDesc("CiFwYXJsZXkvcHJlc2VuY2UvdjEvcHJlc2VuY2UucHJvdG8SEnBhcmxleS5wcmVzZW5jZS52MSJJCgxXYXRjaFJlcXVlc3QSKgoEc2V0cxgBIAMoCzIcLnBhcmxleS5wcmVzZW5jZS52MS5XYXRjaFNldBINCgVlbmRlZBgCIAMoDSJBCghXYXRjaFNldBISCgpjb25uZWN0aW9uGAEgASgNEg8KB3VzZXJfaWQYAiABKAkSEAoIdXNlcl9pZHMYAyADKAkibQoNV2F0Y2hSZXNwb25zZRIvCglzbmFwc2hvdHMYASADKAsyHC5wYXJsZXkucHJlc2VuY2UudjEuU25hcHNob3QSKwoHY2hhbmdlcxgCIAMoCzIaLnBhcmxleS5wcmVzZW5jZS52MS5DaGFuZ2UiRgoIU25hcHNob3QSEgoKY29ubmVjdGlvbhgBIAEoDRImCglwcmVzZW5jZXMYAiADKAsyEy5wYXJsZXkudjEuUHJlc2VuY2UiRAoGQ2hhbmdlEhMKC2Nvbm5lY3Rpb25zGAEgAygNEiUKCHByZXNlbmNlGAIgASgLMhMucGFybGV5LnYxLlByZXNlbmNlIicKE0dldFByZXNlbmNlc1JlcXVlc3QSEAoIdXNlcl9pZHMYASADKAkiPgoUR2V0UHJlc2VuY2VzUmVzcG9uc2USJgoJcHJlc2VuY2VzGAEgAygLMhMucGFybGV5LnYxLlByZXNlbmNlMsYBCg9QcmVzZW5jZVNlcnZpY2USUAoFV2F0Y2gSIC5wYXJsZXkucHJlc2VuY2UudjEuV2F0Y2hSZXF1ZXN0GiEucGFybGV5LnByZXNlbmNlLnYxLldhdGNoUmVzcG9uc2UoATABEmEKDEdldFByZXNlbmNlcxInLnBhcmxleS5wcmVzZW5jZS52MS5HZXRQcmVzZW5jZXNSZXF1ZXN0GigucGFybGV5LnByZXNlbmNlLnYxLkdldFByZXNlbmNlc1Jlc3BvbnNlYgZwcm90bzM", [file_parley_v1_record]);
+  fileDesc("CiFwYXJsZXkvcHJlc2VuY2UvdjEvcHJlc2VuY2UucHJvdG8SEnBhcmxleS5wcmVzZW5jZS52MSJJCgxXYXRjaFJlcXVlc3QSKgoEc2V0cxgBIAMoCzIcLnBhcmxleS5wcmVzZW5jZS52MS5XYXRjaFNldBINCgVlbmRlZBgCIAMoDSJBCghXYXRjaFNldBISCgpjb25uZWN0aW9uGAEgASgNEg8KB3VzZXJfaWQYAiABKAkSEAoIdXNlcl9pZHMYAyADKAkibQoNV2F0Y2hSZXNwb25zZRIvCglzbmFwc2hvdHMYASADKAsyHC5wYXJsZXkucHJlc2VuY2UudjEuU25hcHNob3QSKwoHY2hhbmdlcxgCIAMoCzIaLnBhcmxleS5wcmVzZW5jZS52MS5DaGFuZ2UiZQoIU25hcHNob3QSEgoKY29ubmVjdGlvbhgBIAEoDRImCglwcmVzZW5jZXMYAiADKAsyEy5wYXJsZXkudjEuUHJlc2VuY2USDAoEY29kZRgDIAEoDRIPCgdtZXNzYWdlGAQgASgJIkQKBkNoYW5nZRITCgtjb25uZWN0aW9ucxgBIAMoDRIlCghwcmVzZW5jZRgCIAEoCzITLnBhcmxleS52MS5QcmVzZW5jZSInChNHZXRQcmVzZW5jZXNSZXF1ZXN0EhAKCHVzZXJfaWRzGAEgAygJIj4KFEdldFByZXNlbmNlc1Jlc3BvbnNlEiYKCXByZXNlbmNlcxgBIAMoCzITLnBhcmxleS52MS5QcmVzZW5jZTLGAQoPUHJlc2VuY2VTZXJ2aWNlElAKBVdhdGNoEiAucGFybGV5LnByZXNlbmNlLnYxLldhdGNoUmVxdWVzdBohLnBhcmxleS5wcmVzZW5jZS52MS5XYXRjaFJlc3BvbnNlKAEwARJhCgxHZXRQcmVzZW5jZXMSJy5wYXJsZXkucHJlc2VuY2UudjEuR2V0UHJlc2VuY2VzUmVxdWVzdBooLnBhcmxleS5wcmVzZW5jZS52MS5HZXRQcmVzZW5jZXNSZXNwb25zZWIGcHJvdG8z", [file_parley_v1_record]);
 
 /**
  * @generated from message parley.presence.v1.WatchRequest
@@ -70,6 +70,8 @@ export const WatchSetSchema: GenMessage<WatchSet> = /*@__PURE__*/
   messageDesc(file_parley_presence_v1_presence, 1);
 
 /**
+ * Take the snapshots first: a change is never older than a snapshot beside it.
+ *
  * @generated from message parley.presence.v1.WatchResponse
  */
 export type WatchResponse = Message<"parley.presence.v1.WatchResponse"> & {
@@ -106,6 +108,18 @@ export type Snapshot = Message<"parley.presence.v1.Snapshot"> & {
    * @generated from field: repeated parley.v1.Presence presences = 2;
    */
   presences: Presence[];
+
+  /**
+   * gRPC's number and a sentence, where the set could not be answered: the connection then watches nobody.
+   *
+   * @generated from field: uint32 code = 3;
+   */
+  code: number;
+
+  /**
+   * @generated from field: string message = 4;
+   */
+  message: string;
 };
 
 /**
@@ -180,7 +194,7 @@ export const GetPresencesResponseSchema: GenMessage<GetPresencesResponse> = /*@_
 export const PresenceService: GenService<{
   /**
    * One stream for each gateway: its connections' watches, answered with how things are, then with every change.
-   * The watches end with the stream.
+   * The watches end with the stream. A gateway that does not keep up is ended with RESOURCE_EXHAUSTED and sets its watches again.
    *
    * @generated from rpc parley.presence.v1.PresenceService.Watch
    */
@@ -190,7 +204,7 @@ export const PresenceService: GenService<{
     output: typeof WatchResponseSchema;
   },
   /**
-   * How things are now, for services and operators: no check of acquaintance.
+   * How things are now, for services and operators: no check of acquaintance. In the order asked, 1,000 at most.
    *
    * @generated from rpc parley.presence.v1.PresenceService.GetPresences
    */

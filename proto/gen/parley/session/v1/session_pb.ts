@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/session/v1/session.proto.
  */
 export const file_parley_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wYXJsZXkvc2Vzc2lvbi92MS9zZXNzaW9uLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSJ3Cg1BdHRhY2hSZXF1ZXN0EhIKCmdhdGV3YXlfaWQYASABKAkSDwoHYm9vdF9pZBgCIAEoCRIvCghhdHRhY2hlZBgDIAMoCzIdLnBhcmxleS5zZXNzaW9uLnYxLkF0dGFjaG1lbnQSEAoIZGV0YWNoZWQYBCADKA0iRAoKQXR0YWNobWVudBISCgpjb25uZWN0aW9uGAEgASgNEg8KB3VzZXJfaWQYAiABKAkSEQoJZGV2aWNlX2lkGAMgASgJIl0KDkF0dGFjaFJlc3BvbnNlEhAKCGF0dGFjaGVkGAEgAygNEhAKCHJlcGxhY2VkGAIgAygNEicKBnB1c2hlcxgDIAMoCzIXLnBhcmxleS5zZXNzaW9uLnYxLlB1c2giSAoEUHVzaBITCgtjb25uZWN0aW9ucxgBIAMoDRIrCgdwYXlsb2FkGAIgASgLMhoucGFybGV5LnNlc3Npb24udjEuUGF5bG9hZCLhAQoHUGF5bG9hZBIyCgZyZWNvcmQYASABKAsyIC5wYXJsZXkuc2Vzc2lvbi52MS5SZWNvcmRQYXlsb2FkSAASLQoHY3Vyc29ycxgCIAEoCzIaLnBhcmxleS5zZXNzaW9uLnYxLkN1cnNvcnNIABIxCglwcmVzZW5jZXMYAyABKAsyHC5wYXJsZXkuc2Vzc2lvbi52MS5QcmVzZW5jZXNIABIjCgZ0eXBpbmcYBCABKAsyES5wYXJsZXkudjEuVHlwaW5nSAASEAoGcmVzeW5jGAUgASgISABCCQoHcGF5bG9hZCJFCg1SZWNvcmRQYXlsb2FkEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRILCgNzZXEYAiABKA0SDgoGcmVjb3JkGAMgASgMIi0KB0N1cnNvcnMSIgoHY3Vyc29ycxgBIAMoCzIRLnBhcmxleS52MS5DdXJzb3IiMwoJUHJlc2VuY2VzEiYKCXByZXNlbmNlcxgBIAMoCzITLnBhcmxleS52MS5QcmVzZW5jZSJGCg5QdWJsaXNoUmVxdWVzdBI0CgxwdWJsaWNhdGlvbnMYASADKAsyHi5wYXJsZXkuc2Vzc2lvbi52MS5QdWJsaWNhdGlvbiJ4CgtQdWJsaWNhdGlvbhIQCgh1c2VyX2lkcxgBIAMoCRIVCg1leGNlcHRfb3JpZ2luGAIgASgJEhMKC29ubHlfb3JpZ2luGAMgASgJEisKB3BheWxvYWQYBCABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5QYXlsb2FkIhEKD1B1Ymxpc2hSZXNwb25zZSIUChJXYXRjaE9ubGluZVJlcXVlc3QiSAoTV2F0Y2hPbmxpbmVSZXNwb25zZRIXCg9vbmxpbmVfdXNlcl9pZHMYASADKAkSGAoQb2ZmbGluZV91c2VyX2lkcxgCIAMoCSImChNMaXN0U2Vzc2lvbnNSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkiRAoUTGlzdFNlc3Npb25zUmVzcG9uc2USLAoIc2Vzc2lvbnMYASADKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5TZXNzaW9uIlUKB1Nlc3Npb24SEgoKZ2F0ZXdheV9pZBgBIAEoCRISCgpjb25uZWN0aW9uGAIgASgNEhEKCWRldmljZV9pZBgDIAEoCRIPCgdib290X2lkGAQgASgJMvoCCg5TZXNzaW9uU2VydmljZRJRCgZBdHRhY2gSIC5wYXJsZXkuc2Vzc2lvbi52MS5BdHRhY2hSZXF1ZXN0GiEucGFybGV5LnNlc3Npb24udjEuQXR0YWNoUmVzcG9uc2UoATABElQKB1B1Ymxpc2gSIS5wYXJsZXkuc2Vzc2lvbi52MS5QdWJsaXNoUmVxdWVzdBoiLnBhcmxleS5zZXNzaW9uLnYxLlB1Ymxpc2hSZXNwb25zZSgBMAESXgoLV2F0Y2hPbmxpbmUSJS5wYXJsZXkuc2Vzc2lvbi52MS5XYXRjaE9ubGluZVJlcXVlc3QaJi5wYXJsZXkuc2Vzc2lvbi52MS5XYXRjaE9ubGluZVJlc3BvbnNlMAESXwoMTGlzdFNlc3Npb25zEiYucGFybGV5LnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVxdWVzdBonLnBhcmxleS5zZXNzaW9uLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlYgZwcm90bzM", [file_parley_v1_chat, file_parley_v1_record]);
+  fileDesc("Ch9wYXJsZXkvc2Vzc2lvbi92MS9zZXNzaW9uLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSJ3Cg1BdHRhY2hSZXF1ZXN0EhIKCmdhdGV3YXlfaWQYASABKAkSDwoHYm9vdF9pZBgCIAEoCRIvCghhdHRhY2hlZBgDIAMoCzIdLnBhcmxleS5zZXNzaW9uLnYxLkF0dGFjaG1lbnQSEAoIZGV0YWNoZWQYBCADKA0iRAoKQXR0YWNobWVudBISCgpjb25uZWN0aW9uGAEgASgNEg8KB3VzZXJfaWQYAiABKAkSEQoJZGV2aWNlX2lkGAMgASgJIl0KDkF0dGFjaFJlc3BvbnNlEhAKCGF0dGFjaGVkGAEgAygNEhAKCHJlcGxhY2VkGAIgAygNEicKBnB1c2hlcxgDIAMoCzIXLnBhcmxleS5zZXNzaW9uLnYxLlB1c2giSAoEUHVzaBITCgtjb25uZWN0aW9ucxgBIAMoDRIrCgdwYXlsb2FkGAIgASgLMhoucGFybGV5LnNlc3Npb24udjEuUGF5bG9hZCLhAQoHUGF5bG9hZBIyCgZyZWNvcmQYASABKAsyIC5wYXJsZXkuc2Vzc2lvbi52MS5SZWNvcmRQYXlsb2FkSAASLQoHY3Vyc29ycxgCIAEoCzIaLnBhcmxleS5zZXNzaW9uLnYxLkN1cnNvcnNIABIxCglwcmVzZW5jZXMYAyABKAsyHC5wYXJsZXkuc2Vzc2lvbi52MS5QcmVzZW5jZXNIABIjCgZ0eXBpbmcYBCABKAsyES5wYXJsZXkudjEuVHlwaW5nSAASEAoGcmVzeW5jGAUgASgISABCCQoHcGF5bG9hZCJFCg1SZWNvcmRQYXlsb2FkEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRILCgNzZXEYAiABKA0SDgoGcmVjb3JkGAMgASgMIi0KB0N1cnNvcnMSIgoHY3Vyc29ycxgBIAMoCzIRLnBhcmxleS52MS5DdXJzb3IiMwoJUHJlc2VuY2VzEiYKCXByZXNlbmNlcxgBIAMoCzITLnBhcmxleS52MS5QcmVzZW5jZSJGCg5QdWJsaXNoUmVxdWVzdBI0CgxwdWJsaWNhdGlvbnMYASADKAsyHi5wYXJsZXkuc2Vzc2lvbi52MS5QdWJsaWNhdGlvbiJ4CgtQdWJsaWNhdGlvbhIQCgh1c2VyX2lkcxgBIAMoCRIVCg1leGNlcHRfb3JpZ2luGAIgASgJEhMKC29ubHlfb3JpZ2luGAMgASgJEisKB3BheWxvYWQYBCABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5QYXlsb2FkIhEKD1B1Ymxpc2hSZXNwb25zZSIUChJXYXRjaE9ubGluZVJlcXVlc3QiYgoTV2F0Y2hPbmxpbmVSZXNwb25zZRIXCg9vbmxpbmVfdXNlcl9pZHMYASADKAkSGAoQb2ZmbGluZV91c2VyX2lkcxgCIAMoCRIYChBpbml0aWFsX2NvbXBsZXRlGAMgASgIIiYKE0xpc3RTZXNzaW9uc1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLnBhcmxleS5zZXNzaW9uLnYxLlNlc3Npb24iVQoHU2Vzc2lvbhISCgpnYXRld2F5X2lkGAEgASgJEhIKCmNvbm5lY3Rpb24YAiABKA0SEQoJZGV2aWNlX2lkGAMgASgJEg8KB2Jvb3RfaWQYBCABKAky+gIKDlNlc3Npb25TZXJ2aWNlElEKBkF0dGFjaBIgLnBhcmxleS5zZXNzaW9uLnYxLkF0dGFjaFJlcXVlc3QaIS5wYXJsZXkuc2Vzc2lvbi52MS5BdHRhY2hSZXNwb25zZSgBMAESVAoHUHVibGlzaBIhLnBhcmxleS5zZXNzaW9uLnYxLlB1Ymxpc2hSZXF1ZXN0GiIucGFybGV5LnNlc3Npb24udjEuUHVibGlzaFJlc3BvbnNlKAEwARJeCgtXYXRjaE9ubGluZRIlLnBhcmxleS5zZXNzaW9uLnYxLldhdGNoT25saW5lUmVxdWVzdBomLnBhcmxleS5zZXNzaW9uLnYxLldhdGNoT25saW5lUmVzcG9uc2UwARJfCgxMaXN0U2Vzc2lvbnMSJi5wYXJsZXkuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GicucGFybGV5LnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVzcG9uc2ViBnByb3RvMw", [file_parley_v1_chat, file_parley_v1_record]);
 
 /**
  * @generated from message parley.session.v1.AttachRequest
@@ -84,6 +84,8 @@ export const AttachmentSchema: GenMessage<Attachment> = /*@__PURE__*/
   messageDesc(file_parley_session_v1_session, 1);
 
 /**
+ * Take it in the order of its fields: a connection may be attached and pushed to in one response.
+ *
  * @generated from message parley.session.v1.AttachResponse
  */
 export type AttachResponse = Message<"parley.session.v1.AttachResponse"> & {
@@ -95,7 +97,8 @@ export type AttachResponse = Message<"parley.session.v1.AttachResponse"> & {
   attached: number[];
 
   /**
-   * These were replaced: their device connected again, here or elsewhere.
+   * These were replaced: their device connected again, here or elsewhere (a device without an id replaces none), or their
+   * user has too many connections. They are detached already.
    *
    * @generated from field: repeated uint32 replaced = 2;
    */
@@ -284,7 +287,7 @@ export type Publication = Message<"parley.session.v1.Publication"> & {
   exceptOrigin: string;
 
   /**
-   * Only to this connection; empty: to all of the users'.
+   * Only to this connection, where it is one of the users'; empty: to all of theirs.
    *
    * @generated from field: string only_origin = 3;
    */
@@ -304,6 +307,8 @@ export const PublicationSchema: GenMessage<Publication> = /*@__PURE__*/
   messageDesc(file_parley_session_v1_session, 9);
 
 /**
+ * None is sent; the stream ends when the publisher's does.
+ *
  * @generated from message parley.session.v1.PublishResponse
  */
 export type PublishResponse = Message<"parley.session.v1.PublishResponse"> & {
@@ -342,6 +347,13 @@ export type WatchOnlineResponse = Message<"parley.session.v1.WatchOnlineResponse
    * @generated from field: repeated string offline_user_ids = 2;
    */
   offlineUserIds: string[];
+
+  /**
+   * The end of the first list: whoever was not told so far is offline.
+   *
+   * @generated from field: bool initial_complete = 3;
+   */
+  initialComplete: boolean;
 };
 
 /**
@@ -429,6 +441,8 @@ export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
 export const SessionService: GenService<{
   /**
    * One stream for each gateway: it announces its connections and is told what to push to them. The connections end with it.
+   * A gateway has one stream: a new one ends the one before (ABORTED). A gateway that does not keep up is ended with
+   * RESOURCE_EXHAUSTED: it attaches again, announces its connections again and tells them to sync.
    *
    * @generated from rpc parley.session.v1.SessionService.Attach
    */
@@ -448,7 +462,8 @@ export const SessionService: GenService<{
     output: typeof PublishResponseSchema;
   },
   /**
-   * Who came online and who went, from now on; everybody online is told first.
+   * Who came online and who went, from now on; everybody online is told first, and where that list ends. A user who came and
+   * went within one turn is told once, as it is then. A watcher that does not keep up is ended with RESOURCE_EXHAUSTED.
    *
    * @generated from rpc parley.session.v1.SessionService.WatchOnline
    */

@@ -1,0 +1,356 @@
+/** What is measured: which loads on which servers, which rows and goals come of it. */
+import { addFaults, noFaults } from "./check.ts";
+import type {
+  GrowthResult,
+  IdleJob,
+  IdleResult,
+  Job,
+  JobResult,
+  LoadResult,
+  Measured,
+  Target,
+} from "./job.ts";
+import type { Serving } from "./processes.ts";
+import { microsEach, perServerSecond, short, type Goal, type Row } from "./report.ts";
+
+/** How long and how much. */
+export interface Scale {
+  readonly warmMs: number;
+  readonly measureMs: number;
+  /** How often relay and Parley take turns. */
+  readonly rounds: number;
+  readonly idleConnections: number;
+  readonly settleMs: number;
+  readonly growth: {
+    readonly senders: number;
+    readonly receiversPerSender: number;
+    readonly messages: number;
+    readonly roundMessages: number;
+    readonly roundSyncs: number;
+  };
+}
+
+export const fullScale = (seconds: number): Scale => ({
+  warmMs: 2000,
+  measureMs: seconds * 1000,
+  rounds: 3,
+  idleConnections: 10_000,
+  settleMs: 15_000,
+  growth: {
+    senders: 200,
+    receiversPerSender: 50,
+    messages: 1_000_000,
+    roundMessages: 30_000,
+    roundSyncs: 400,
+  },
+});
+
+export const quickScale = (seconds: number): Scale => ({
+  warmMs: 1000,
+  measureMs: seconds * 1000,
+  rounds: 1,
+  idleConnections: 2000,
+  settleMs: 3000,
+  growth: {
+    senders: 100,
+    receiversPerSender: 20,
+    messages: 100_000,
+    roundMessages: 10_000,
+    roundSyncs: 100,
+  },
+});
+
+/** What a scenario may use. */
+export interface Stage {
+  readonly scale: Scale;
+  /** Names a run's users apart from all others'. */
+  nextRun(): string;
+  relay(): Promise<Serving>;
+  /** A server with an empty store, or the one whose address was given. */
+  parley(): Promise<Serving>;
+  generate(job: Job, what: string): Promise<JobResult>;
+}
+
+export interface Outcome {
+  readonly rows: Row[];
+  readonly goals: Goal[];
+}
+
+const directLoads = [
+  { connections: 200, window: 16, goal: 0.8 },
+  { connections: 2000, window: 1, goal: 0.2 },
+] as const;
+
+async function using<T>(
+  serving: Promise<Serving>,
+  use: (target: Target) => Promise<T>,
+): Promise<T> {
+  const { target, stop } = await serving;
+  try {
+    return await use(target);
+  } finally {
+    await stop();
+  }
+}
+
+async function load(stage: Stage, job: Job, what: string): Promise<LoadResult> {
+  const result = await stage.generate(job, what);
+  if (result.kind !== "load") throw new Error(`${what}: an answer of the wrong kind`);
+  return result;
+}
+
+const phases = (stage: Stage) => ({
+  run: stage.nextRun(),
+  warmMs: stage.scale.warmMs,
+  measureMs: stage.scale.measureMs,
+});
+
+/** The result with the median of messages for a CPU-second; faults of all. */
+export function medianOf(results: LoadResult[]): LoadResult {
+  const rate = ({ measured }: LoadResult): number =>
+    perServerSecond(measured) ?? measured.count / measured.seconds;
+  const middle = results.toSorted((one, other) => rate(one) - rate(other))[results.length >> 1];
+  if (middle === undefined) throw new Error("nothing was measured");
+  const faults = noFaults();
+  for (const result of results) addFaults(faults, result.faults);
+  return { ...middle, faults };
+}
+
+const row = (scenario: string, what: string, result: LoadResult): Row => ({
+  scenario,
+  what,
+  measured: result.measured,
+  faults: result.faults,
+  residentBytes: result.residentBytes,
+  note: boundNote(result.measured),
+});
+
+/** Says so where the generator's core was full: the rate is then the generator's, the CPU figures still the server's. */
+function boundNote(measured: Measured): string | undefined {
+  const { generatorSeconds, seconds, serverSeconds } = measured;
+  if (generatorSeconds < 0.95 * seconds || measured.ack === undefined) return undefined;
+  if (serverSeconds === undefined || serverSeconds > 0.9 * seconds) return undefined;
+  return "the generator was the limit, not the server";
+}
+
+const relayJob = (
+  stage: Stage,
+  target: Target,
+  of: { connections: number; window: number },
+): Job => ({
+  kind: "relay",
+  target,
+  ...phases(stage),
+  connections: of.connections,
+  window: of.window,
+});
+
+const pairsJob = (
+  stage: Stage,
+  target: Target,
+  of: { connections: number; window: number },
+): Job => ({
+  kind: "pairs",
+  target,
+  ...phases(stage),
+  connections: of.connections,
+  pace: { window: of.window },
+});
+
+export async function relayScenario(stage: Stage): Promise<Outcome> {
+  return using(stage.relay(), async (target) => {
+    const rows: Row[] = [];
+    for (const one of directLoads) {
+      const what = `relay, ${one.connections} clients, window ${one.window}`;
+      const results: LoadResult[] = [];
+      for (let round = 0; round < stage.scale.rounds; round++) {
+        results.push(await load(stage, relayJob(stage, target, one), what));
+      }
+      rows.push(row("relay", what, medianOf(results)));
+    }
+    return { rows, goals: [] };
+  });
+}
+
+export async function directScenario(stage: Stage): Promise<Outcome> {
+  return using(stage.relay(), (relay) =>
+    using(stage.parley(), async (parley) => {
+      const rows: Row[] = [];
+      const goals: Goal[] = [];
+      for (const one of directLoads) {
+        const name = `${one.connections} clients, window ${one.window}`;
+        const relayed: LoadResult[] = [];
+        const kept: LoadResult[] = [];
+        for (let round = 0; round < stage.scale.rounds; round++) {
+          relayed.push(await load(stage, relayJob(stage, relay, one), `relay, ${name}`));
+          kept.push(await load(stage, pairsJob(stage, parley, one), `1:1, ${name}`));
+        }
+        const [yardstick, ours] = [medianOf(relayed), medianOf(kept)];
+        rows.push(row("direct", `relay, ${name}`, yardstick), row("direct", `1:1, ${name}`, ours));
+        goals.push({
+          what: `1:1, ${name}: messages per CPU-second, of the relay's`,
+          value: ratio(perServerSecond(ours.measured), perServerSecond(yardstick.measured)),
+          limit: one.goal,
+          bound: "at least",
+          unit: "",
+        });
+      }
+      return { rows, goals };
+    }),
+  );
+}
+
+const ratio = (one: number | undefined, other: number | undefined): number | undefined =>
+  one === undefined || other === undefined || other === 0 ? undefined : one / other;
+
+export async function latencyScenario(stage: Stage): Promise<Outcome> {
+  return using(stage.parley(), async (target) => {
+    const rows: Row[] = [];
+    const goals: Goal[] = [];
+    for (const perSecond of [1000, 5000]) {
+      const what = `open loop, ${perSecond}/s`;
+      const pace = { perSecond };
+      const job: Job = { kind: "pairs", target, ...phases(stage), connections: 200, pace };
+      const result = await load(stage, job, what);
+      rows.push({ ...row("latency", what, result), note: undefined });
+      if (perSecond !== 1000) continue;
+      const { delivery } = result.measured;
+      const goal = { bound: "at most", unit: "ms" } as const;
+      goals.push(
+        { what: `delivery p50 at ${perSecond}/s`, value: delivery?.p50Ms, limit: 3, ...goal },
+        { what: `delivery p99 at ${perSecond}/s`, value: delivery?.p99Ms, limit: 15, ...goal },
+      );
+    }
+    return { rows, goals };
+  });
+}
+
+export async function groupScenario(stage: Stage): Promise<Outcome> {
+  return using(stage.parley(), async (target) => {
+    const direct = await load(stage, pairsJob(stage, target, directLoads[0]), "1:1, for the group");
+    const shape = { members: 100, senders: 4, window: 16 };
+    const what = `group of ${shape.members}, ${shape.senders} write, window ${shape.window}: copies`;
+    const job: Job = { kind: "group", target, ...phases(stage), ...shape };
+    const group = await load(stage, job, what);
+    return {
+      rows: [row("group", "1:1, beside the group", direct), row("group", what, group)],
+      goals: [
+        {
+          what: "CPU of a copy in a group of 100, of a 1:1 message's",
+          value: ratio(microsEach(group.measured), microsEach(direct.measured)),
+          limit: 0.25,
+          bound: "at most",
+          unit: "",
+        },
+      ],
+    };
+  });
+}
+
+async function idle(
+  stage: Stage,
+  target: Target,
+  protocol: IdleJob["protocol"],
+): Promise<IdleResult> {
+  const { idleConnections: connections, settleMs } = stage.scale;
+  const job: Job = { kind: "idle", target, run: stage.nextRun(), protocol, connections, settleMs };
+  const result = await stage.generate(job, `${connections} idle connections, ${protocol}`);
+  if (result.kind !== "idle") throw new Error("idle: an answer of the wrong kind");
+  return result;
+}
+
+const kib = (bytes: number | undefined): string =>
+  bytes === undefined ? "-" : `${(bytes / 1024).toFixed(1)} KiB`;
+
+const idleRow = (what: string, result: IdleResult): Row => ({
+  scenario: "idle",
+  what: `${what}, ${result.connections} idle connections`,
+  faults: result.faults,
+  residentBytes: result.residentBytes,
+  note: `${kib(result.residentBytesEach)} resident a connection, ${kib(result.anonymousBytesEach)} of it the process's own`,
+});
+
+export async function idleScenario(stage: Stage): Promise<Outcome> {
+  const bare = await using(stage.relay(), (target) => idle(stage, target, "relay"));
+  const ours = await using(stage.parley(), (target) => idle(stage, target, "parley"));
+  const { residentBytesEach: bytes } = ours;
+  return {
+    rows: [idleRow("relay", bare), idleRow("parley", ours)],
+    goals: [
+      {
+        what: "memory of an idle connection",
+        value: bytes === undefined ? undefined : bytes / 1024,
+        limit: 16,
+        bound: "at most",
+        unit: "KiB",
+      },
+    ],
+  };
+}
+
+export async function growthScenario(stage: Stage): Promise<Outcome> {
+  const result = await using(stage.parley(), async (target): Promise<GrowthResult> => {
+    const what = `growth to ${stage.scale.growth.messages} messages`;
+    const job: Job = {
+      kind: "growth",
+      target,
+      run: stage.nextRun(),
+      window: 16,
+      rounds: 3,
+      ...stage.scale.growth,
+    };
+    const grown = await stage.generate(job, what);
+    if (grown.kind !== "growth") throw new Error(`${what}: an answer of the wrong kind`);
+    return grown;
+  });
+  const size = `${short(result.messages)} messages in ${result.conversations} conversations`;
+  const of = (what: string, measured: Measured): Row => ({ scenario: "growth", what, measured });
+  const goal = { limit: 1.3, bound: "at most", unit: "" } as const;
+  const { append, firstSync, laterSync } = result;
+  return {
+    rows: [
+      of("append, empty", append.empty),
+      of("append, full", append.full),
+      of("first sync, empty", firstSync.empty),
+      of("first sync, full", firstSync.full),
+      of("later sync, empty", laterSync.empty),
+      of("later sync, full", laterSync.full),
+      {
+        ...of("loading", result.load),
+        faults: result.faults,
+        residentBytes: result.residentBytes,
+        note: `full is ${size}`,
+      },
+    ],
+    goals: [
+      {
+        what: "CPU of an append, full of empty",
+        value: ratio(microsEach(append.full), microsEach(append.empty)),
+        ...goal,
+      },
+      {
+        what: "first sync p50, full of empty",
+        value: ratio(firstSync.full.delivery?.p50Ms, firstSync.empty.delivery?.p50Ms),
+        ...goal,
+      },
+      {
+        what: "later sync p50, full of empty",
+        value: ratio(laterSync.full.delivery?.p50Ms, laterSync.empty.delivery?.p50Ms),
+        ...goal,
+      },
+    ],
+  };
+}
+
+export const scenarios = {
+  relay: relayScenario,
+  direct: directScenario,
+  latency: latencyScenario,
+  group: groupScenario,
+  idle: idleScenario,
+  growth: growthScenario,
+} satisfies Record<string, (stage: Stage) => Promise<Outcome>>;
+
+export type ScenarioName = keyof typeof scenarios;
+
+export const isScenario = (name: string): name is ScenarioName => Object.hasOwn(scenarios, name);

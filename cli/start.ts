@@ -1,0 +1,66 @@
+/** `parley start`: the whole service in this process, until it is told to stop. */
+import { type Command, Option } from "commander";
+import { ownSecretPath, parleyConfig, parleySettings, startParley } from "../embedded/index.ts";
+import { createLog } from "../mesh/log.ts";
+
+export function addStart(program: Command): void {
+  const command = program.command("start").description("run the whole service in this process");
+  for (const { name, flag, doc, standard, range } of parleySettings()) {
+    const words = [doc, range === "" ? "" : `(${range})`, standard === "" ? "" : `[${standard}]`, name];
+    command.addOption(new Option(`${flag} <value>`, words.filter((word) => word !== "").join(" ")).env(name));
+  }
+  command.option("--json", "say where it listens as a line of JSON");
+  command.action(async (flags: Record<string, string | true | undefined>) => start(command, flags));
+}
+
+/** Flags win over the environment; names of the environment that are no setting are still found out. */
+function settingValues(command: Command): Record<string, string | undefined> {
+  const values: Record<string, string | undefined> = {};
+  for (const [name, value] of Object.entries(process.env)) {
+    if (name.startsWith("PARLEY_") && !clientOnly.has(name)) values[name] = value;
+  }
+  for (const option of command.options) {
+    const value: unknown = command.getOptionValue(option.attributeName());
+    if (option.envVar !== undefined && typeof value === "string") values[option.envVar] = value;
+  }
+  return values;
+}
+
+/** Settings of the other commands. */
+const clientOnly = new Set(["PARLEY_URL", "PARLEY_TOKEN"]);
+
+async function start(command: Command, flags: Record<string, string | true | undefined>): Promise<void> {
+  const config = parleyConfig(settingValues(command));
+  const log = createLog({ level: config.logLevel });
+  const parley = await startParley(config, { log });
+  const { host } = config.gateway;
+  const url = `http://${host.includes(":") ? `[${host}]` : host}:${parley.port}`;
+  const mesh = `${config.meshHost}:${parley.meshPort}`;
+  if (flags["json"]) {
+    console.log(JSON.stringify({ url, mesh, data: config.dataDirectory, pid: process.pid }));
+  } else {
+    console.log(`Parley is up.
+  clients  ${url}  (WebSocket at /ws, Connect at /parley.v1.ChatService/)
+  gRPC     ${mesh}  (grpcurl -plaintext ${mesh} list)
+  data     ${config.dataDirectory}`);
+    if (parley.ownSecret) {
+      console.log(`  tokens   signed with a secret that it made for itself, ${ownSecretPath(config.dataDirectory)}; it listens on loopback only.
+           Make one: npx parley token alice`);
+    }
+    console.log("Ctrl-C stops it.");
+  }
+  let stopping = false;
+  const stop = (): void => {
+    if (stopping) process.exit(130);
+    stopping = true;
+    parley.close().then(
+      () => process.exit(0),
+      (error: unknown) => {
+        log.error({ err: error }, "it did not stop cleanly");
+        process.exit(1);
+      },
+    );
+  };
+  process.on("SIGINT", stop);
+  process.on("SIGTERM", stop);
+}

@@ -1,0 +1,80 @@
+/** Who has got and read the caller's own messages: a timeline's cursors, read as states of messages. Pure. */
+import {
+  ConversationKind,
+  type Cursor,
+  type Record as LogRecord,
+} from "../proto/gen/parley/v1/record_pb.ts";
+import type { Timeline } from "./timeline.ts";
+
+/** Above this many members the server tells cursors only where asked. */
+const peersMax = 256;
+
+export type ReceiptStatus = "sent" | "delivered" | "read";
+
+/** How far an own message has come. "delivered" and "read": by all the others. */
+export interface Receipt {
+  readonly status: ReceiptStatus;
+  /** How many of the others are known to have got it, and read it. */
+  readonly delivered: number;
+  readonly read: number;
+  /** How many others there are. */
+  readonly of: number;
+}
+
+export interface CursorPair {
+  readonly deliveredSeq: number;
+  readonly readSeq: number;
+}
+
+/** Takes another member's cursor over, and gives the one before; both parts only grow. Undefined: nothing new. */
+export function moveCursor(timeline: Timeline, cursor: Cursor): CursorPair | undefined {
+  const { peers, summary } = timeline;
+  const known = peers.get(cursor.userId);
+  if (known === undefined && peers.size >= peersMax) return undefined;
+  const deliveredSeq = Math.max(known?.deliveredSeq ?? 0, cursor.deliveredSeq, cursor.readSeq);
+  const readSeq = Math.max(known?.readSeq ?? 0, cursor.readSeq);
+  if (known?.deliveredSeq === deliveredSeq && known.readSeq === readSeq) return undefined;
+  peers.set(cursor.userId, { deliveredSeq, readSeq });
+  if (peers.size >= othersOf(timeline)) {
+    const all = [...peers.values()];
+    const leastDelivered = Math.min(...all.map((peer) => peer.deliveredSeq));
+    const leastRead = Math.min(...all.map((peer) => peer.readSeq));
+    summary.peersDeliveredSeq = Math.max(summary.peersDeliveredSeq, leastDelivered);
+    summary.peersReadSeq = Math.max(summary.peersReadSeq, leastRead);
+  }
+  return known ?? { deliveredSeq: 0, readSeq: 0 };
+}
+
+export function receiptOf(timeline: Timeline, seq: number): Receipt {
+  const of = othersOf(timeline);
+  const { peersDeliveredSeq, peersReadSeq } = timeline.summary;
+  const delivered = reached(timeline, seq, of, peersDeliveredSeq, (peer) => peer.deliveredSeq);
+  const read = reached(timeline, seq, of, peersReadSeq, (peer) => peer.readSeq);
+  const everyone = (number: number): boolean => of > 0 && number >= of;
+  const status = everyone(read) ? "read" : everyone(delivered) ? "delivered" : "sent";
+  return { status, delivered, read, of };
+}
+
+/** The caller's own messages among those kept. */
+export function ownMessages(timeline: Timeline, me: string): LogRecord[] {
+  return timeline.kept.filter((record) => record.senderId === me && record.body.case === "message");
+}
+
+function othersOf(timeline: Timeline): number {
+  const { summary } = timeline;
+  const unknown = summary.memberCount === 0 && summary.kind === ConversationKind.DIRECT;
+  return unknown ? 1 : Math.max(0, summary.memberCount - 1);
+}
+
+function reached(
+  timeline: Timeline,
+  seq: number,
+  of: number,
+  least: number,
+  cursorOf: (peer: { deliveredSeq: number; readSeq: number }) => number,
+): number {
+  if (least >= seq) return of;
+  let number = 0;
+  for (const peer of timeline.peers.values()) if (cursorOf(peer) >= seq) number += 1;
+  return Math.min(number, of);
+}

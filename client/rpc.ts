@@ -1,0 +1,77 @@
+/** ChatService's calls as functions: each builds its request and takes the answer that belongs to it. */
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import {
+  CreateGroupRequestSchema,
+  HistoryRequestSchema,
+  ListMembersRequestSchema,
+  SyncRequestSchema,
+  UpdateGroupRequestSchema,
+  WatchPresenceRequestSchema,
+  type CreateGroupResponse,
+  type HistoryResponse,
+  type ListMembersResponse,
+  type SyncResponse,
+  type UpdateGroupResponse,
+  type WatchPresenceResponse,
+} from "../proto/gen/parley/v1/chat_pb.ts";
+import type { Calls } from "./calls.ts";
+
+export function sync(
+  calls: Calls,
+  init: MessageInitShape<typeof SyncRequestSchema>,
+): Promise<SyncResponse> {
+  const value = create(SyncRequestSchema, init);
+  return calls.call({ case: "sync", value }, (answer) =>
+    answer.case === "sync" ? answer.value : undefined,
+  );
+}
+
+export function history(
+  calls: Calls,
+  init: MessageInitShape<typeof HistoryRequestSchema>,
+): Promise<HistoryResponse> {
+  const value = create(HistoryRequestSchema, init);
+  return calls.call({ case: "history", value }, (answer) =>
+    answer.case === "history" ? answer.value : undefined,
+  );
+}
+
+export function listMembers(
+  calls: Calls,
+  init: MessageInitShape<typeof ListMembersRequestSchema>,
+): Promise<ListMembersResponse> {
+  const value = create(ListMembersRequestSchema, init);
+  return calls.call({ case: "listMembers", value }, (answer) =>
+    answer.case === "listMembers" ? answer.value : undefined,
+  );
+}
+
+export function createGroup(
+  calls: Calls,
+  init: MessageInitShape<typeof CreateGroupRequestSchema>,
+): Promise<CreateGroupResponse> {
+  const value = create(CreateGroupRequestSchema, init);
+  return calls.call({ case: "createGroup", value }, (answer) =>
+    answer.case === "createGroup" ? answer.value : undefined,
+  );
+}
+
+export function updateGroup(
+  calls: Calls,
+  init: MessageInitShape<typeof UpdateGroupRequestSchema>,
+): Promise<UpdateGroupResponse> {
+  const value = create(UpdateGroupRequestSchema, init);
+  return calls.call({ case: "updateGroup", value }, (answer) =>
+    answer.case === "updateGroup" ? answer.value : undefined,
+  );
+}
+
+export function watchPresence(
+  calls: Calls,
+  init: MessageInitShape<typeof WatchPresenceRequestSchema>,
+): Promise<WatchPresenceResponse> {
+  const value = create(WatchPresenceRequestSchema, init);
+  return calls.call({ case: "watchPresence", value }, (answer) =>
+    answer.case === "watchPresence" ? answer.value : undefined,
+  );
+}

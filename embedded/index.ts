@@ -1,0 +1,133 @@
+/** The whole service in one process: five services over the local mesh and the embedded store, the edge for clients, gRPC for operators. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import type { Logger } from "pino";
+import type { ParleyConfig } from "./config.ts";
+import { fileRegistry } from "./registry.ts";
+import { ownSecret } from "./secret.ts";
+import { createDelivery } from "../delivery/index.ts";
+import { createAuthenticator, createEdgeServer, createGateway, createMedia, edgeConfig, mediaLimits } from "../gateway/index.ts";
+import { type Clock, systemClock } from "../mesh/clock.ts";
+import { serveGrpc } from "../mesh/grpc/server.ts";
+import { addHealth } from "../mesh/grpc/health.ts";
+import { addReflection } from "../mesh/grpc/reflection.ts";
+import type { Surroundings } from "../mesh/lifecycle.ts";
+import { LocalMesh } from "../mesh/local.ts";
+import { type Random, systemRandom } from "../mesh/random.ts";
+import { createPresence } from "../presence/index.ts";
+import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import { GatewayService } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { PresenceService } from "../proto/gen/parley/presence/v1/presence_pb.ts";
+import { SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
+import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { createSession } from "../session/index.ts";
+import { createStorage, openLmdbStore, openMediaFolder } from "../storage/index.ts";
+
+export { type ParleyConfig, parleyConfig, parleySettings } from "./config.ts";
+export { signDevelopmentToken } from "../gateway/index.ts";
+
+export interface Parley {
+  /** Where clients connect. */
+  readonly port: number;
+  /** Where gRPC listens. */
+  readonly meshPort: number;
+  /** Whether tokens are checked with a secret that the process made for itself. */
+  readonly ownSecret: boolean;
+  /** Sends clients away, finishes what is under way, lets go of the data directory. */
+  close(): Promise<void>;
+}
+
+export interface Outside {
+  readonly log: Logger;
+  readonly clock?: Clock;
+  readonly random?: Random;
+}
+
+/** How long calls may still take when the process closes. */
+const graceMs = 2_000;
+
+export async function startParley(config: ParleyConfig, outside: Outside): Promise<Parley> {
+  const { log, clock = systemClock, random = systemRandom } = outside;
+  const closers: (() => Promise<unknown>)[] = [];
+  const close = async (): Promise<void> => {
+    for (let closer = closers.pop(); closer !== undefined; closer = closers.pop()) await closer();
+  };
+  try {
+    const mesh = new LocalMesh({ clock, onInternalError: (error) => log.error({ err: error }, "a call failed") });
+    const surroundings: Surroundings = { clock, random, log, transport: (service) => mesh.transport(service) };
+    const store = await openLmdbStore(config.dataDirectory, { clock, random, log });
+    const media = await openMediaFolder(join(config.dataDirectory, "media"), random);
+    const storage = createStorage(surroundings, { store, media });
+    closers.push(
+      () => storage.close(),
+      () => mesh.close(),
+    );
+    const auth = await createAuthenticator(await keyOf(config, random), clock);
+
+    const session = createSession(surroundings, config.session);
+    const presence = createPresence(surroundings, config.presence);
+    const delivery = createDelivery(surroundings, config.delivery, fileRegistry(config.dataDirectory));
+    const gateway = createGateway(surroundings, config.gateway, auth);
+    mesh.serve(StorageService, storage.service);
+    mesh.serve(SessionService, session.service);
+    mesh.serve(PresenceService, presence.service);
+    mesh.serve(DeliveryService, delivery.service);
+    mesh.serve(GatewayService, gateway.service);
+    const running = [storage, session, presence, delivery, gateway];
+    for (const one of running) {
+      await one.start();
+      if (one !== storage) closers.push(() => one.close());
+    }
+    const problems = (): string[] => running.flatMap((one) => one.problems());
+
+    addHealth(mesh.handlers, problems, clock);
+    addReflection(mesh.handlers);
+    const grpc = await listening(
+      serveGrpc({ host: config.meshHost, port: config.meshPort, handlers: mesh.handlers, log, clock }),
+      "PARLEY_MESH_PORT",
+    );
+    closers.push(() => grpc.close(graceMs));
+
+    const edge = createEdgeServer({
+      calls: gateway.calls,
+      auth,
+      upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
+      media: createMedia(surroundings, auth, { ...mediaLimits, mediaMaxBytes: config.gateway.mediaMaxBytes }),
+      health: problems,
+      clock,
+      log,
+      config: { ...edgeConfig, origins: config.gateway.origins },
+    });
+    const port = await listening(edge.listen(config.gateway.host, config.gateway.port), "PARLEY_PORT");
+    closers.push(
+      () => edge.close(graceMs),
+      () => gateway.drain(config.drainMs),
+    );
+    return { port, meshPort: grpc.port, ownSecret: ownsSecret(config), close };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+const ownsSecret = ({ jwtSecret, jwtPublicKeyFile, jwksUrl }: ParleyConfig): boolean =>
+  jwtSecret === undefined && jwtPublicKeyFile === undefined && jwksUrl === undefined;
+
+async function keyOf(config: ParleyConfig, random: Random): Promise<Parameters<typeof createAuthenticator>[0]> {
+  if (config.jwksUrl !== undefined) return { jwksUrl: config.jwksUrl };
+  if (config.jwtPublicKeyFile !== undefined) return { publicKeyPem: await readFile(config.jwtPublicKeyFile, "utf8") };
+  return { secret: config.jwtSecret ?? (await ownSecret(config.dataDirectory, random)) };
+}
+
+/** Says what to do about a port that cannot be had. */
+async function listening<T>(started: Promise<T>, setting: string): Promise<T> {
+  try {
+    return await started;
+  } catch (cause) {
+    const message = cause instanceof Error ? cause.message : String(cause);
+    throw new Error(`${message}: is another Parley running? Choose another port with ${setting}`, { cause });
+  }
+}
+
+/** Where the secret is that the process made for itself. */
+export const ownSecretPath = (dataDirectory: string): string => join(dataDirectory, "jwt-secret");

@@ -1,0 +1,82 @@
+/** Puts Connect's handlers behind node:http. It differs from connect-node's own adapter in what it tells: faults go to the log, and a message that cannot be read is the caller's fault. */
+import type { IncomingMessage, ServerResponse } from "node:http";
+import type { DescService } from "@bufbuild/protobuf";
+import { Code, createConnectRouter, createContextValues } from "@connectrpc/connect";
+import type { ConnectRouterOptions, ServiceImpl } from "@connectrpc/connect";
+import {
+  compressionBrotli,
+  compressionGzip,
+  universalRequestFromNodeRequest,
+  universalResponseToNodeResponse,
+} from "@connectrpc/connect-node";
+import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import { codeToHttpStatus, codeToString } from "@connectrpc/connect/protocol-connect";
+import type { Logger } from "pino";
+import { remoteKey } from "./connect.ts";
+import type { Remote } from "./connect.ts";
+
+/** False where the path names no method of the service. Throws where the request has no usable Host header. */
+export type Adapter = (
+  path: string,
+  request: IncomingMessage,
+  response: ServerResponse,
+  remote: Remote,
+) => boolean;
+
+/** Text that is no UTF-8 is refused, not mended. */
+const jsonOptions = {
+  ignoreUnknownFields: true,
+  textDecoder: new TextDecoder("utf-8", { fatal: true }),
+};
+
+const unreadable = `{"code":"${codeToString(Code.Internal)}","message":"parse binary: `;
+
+/** The same answer, but for a message that cannot be read: the library calls that an internal error. */
+async function corrected(answer: UniversalServerResponse): Promise<UniversalServerResponse> {
+  const { status, header, body } = answer;
+  if (status !== codeToHttpStatus(Code.Internal) || body === undefined) return answer;
+  if (header?.get("content-type") !== "application/json") return answer;
+  if (header.has("content-encoding")) return answer;
+  const chunks: Uint8Array[] = [];
+  for await (const chunk of body) chunks.push(chunk);
+  const text = Buffer.concat(chunks).toString();
+  if (!text.startsWith(unreadable)) return { ...answer, body: once(Buffer.from(text)) };
+  const code = codeToString(Code.InvalidArgument);
+  const said = `{"code":"${code}","message":"the message cannot be read: ${text.slice(unreadable.length)}`;
+  header.set("content-length", String(Buffer.byteLength(said)));
+  return { status: codeToHttpStatus(Code.InvalidArgument), header, body: once(Buffer.from(said)) };
+}
+
+async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
+  yield bytes;
+  return undefined;
+}
+
+export function createAdapter<S extends DescService>(
+  service: S,
+  implementation: ServiceImpl<S>,
+  options: ConnectRouterOptions,
+  log: Logger,
+): Adapter {
+  const acceptCompression = [compressionGzip, compressionBrotli];
+  const router = createConnectRouter({ acceptCompression, jsonOptions, ...options });
+  const handlers = new Map<string, UniversalHandler>();
+  for (const handler of router.service(service, implementation).handlers)
+    handlers.set(handler.requestPath, handler);
+
+  return (path, request, response, remote) => {
+    const handler = handlers.get(path);
+    if (handler === undefined) return false;
+    const values = createContextValues().set(remoteKey, remote);
+    const universal = universalRequestFromNodeRequest(request, response, undefined, values);
+    handler(universal)
+      .then(corrected)
+      .then((answer) => universalResponseToNodeResponse(answer, response))
+      .catch((error: unknown) => {
+        // Nobody is there to be told: most often it is the client that went away.
+        log.debug({ err: error, method: handler.method.name }, "an answer could not be sent");
+        response.destroy();
+      });
+    return true;
+  };
+}

@@ -1,0 +1,217 @@
+/** ChatService's operations as promises, for callers of whatever protocol. The WebSocket's hot calls have a shorter way (requests.ts). */
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import type { Client } from "@connectrpc/connect";
+import { invalid, unavailable } from "../mesh/errors.ts";
+import type { Surroundings } from "../mesh/lifecycle.ts";
+import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type { Operation, Outcome } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type {
+  CreateGroupRequest,
+  CreateGroupResponse,
+  HistoryRequest,
+  HistoryResponse,
+  ListMembersRequest,
+  ListMembersResponse,
+  MoveCursorRequest,
+  MoveCursorResponse,
+  SendRequest,
+  SendResponse,
+  SetTypingRequest,
+  SetTypingResponse,
+  SubscribeRequest,
+  SubscribeResponse,
+  SyncRequest,
+  SyncResponse,
+  UpdateGroupRequest,
+  UpdateGroupResponse,
+  WatchPresenceRequest,
+  WatchPresenceResponse,
+} from "../proto/gen/parley/v1/chat_pb.ts";
+import type { Presence } from "../proto/gen/parley/v1/record_pb.ts";
+import type { Connections } from "./connections.ts";
+import { checkContent, contentBytes } from "./content.ts";
+import type { Uploads } from "./content.ts";
+import { destination, isUserId } from "./destination.ts";
+import { Promised } from "./links.ts";
+import type { DeliveryLink } from "./links.ts";
+import { checkClientId, moveOperation, sendOperation, typingOperation } from "./operations.ts";
+import type { Caller, Calls } from "./ports.ts";
+import { historyResponseOf, syncResponseOf } from "./reads.ts";
+import type { Reads, SyncPage } from "./reads.ts";
+import type { Streams } from "./subscription.ts";
+import type { PresenceLink } from "./watches.ts";
+
+const recordsMax = 50;
+const waitMsMax = 60_000;
+const watchedMax = 1_000;
+const groupMs = 10_000;
+
+export function checkSync({ waitMs, recordsPerConversation }: SyncRequest): void {
+  if (waitMs > waitMsMax) throw invalid(`wait_ms is more than ${waitMsMax}`);
+  checkRecords(recordsPerConversation);
+}
+
+function checkRecords(recordsPerConversation: number): void {
+  if (recordsPerConversation <= recordsMax) return;
+  throw invalid(`records_per_conversation is more than ${recordsMax}`);
+}
+
+/** One page of a sync. */
+export async function firstPage(
+  reads: Reads,
+  userId: string,
+  { token, recordsPerConversation }: Pick<SyncRequest, "token" | "recordsPerConversation">,
+  signal?: AbortSignal,
+): Promise<SyncPage> {
+  for await (const page of reads.sync(userId, token, recordsPerConversation, signal)) return page;
+  throw new ConnectError("a sync had no page", Code.Internal);
+}
+
+function unexpected(outcome: Outcome["outcome"]): ConnectError {
+  return new ConnectError(`delivery answered with ${String(outcome.case)}`, Code.Internal);
+}
+
+/** What a part of the service must be there for the calls. */
+export interface CallsParts {
+  readonly delivery: DeliveryLink;
+  readonly presence: PresenceLink;
+  readonly connections: Connections;
+  readonly reads: Reads;
+  readonly uploads: Uploads;
+  readonly streams: Streams;
+}
+
+export class ChatCalls implements Calls {
+  readonly #parts: CallsParts;
+  readonly #groups: Client<typeof DeliveryService>;
+
+  constructor(surroundings: Surroundings, parts: CallsParts) {
+    this.#parts = parts;
+    this.#groups = createClient(DeliveryService, surroundings.transport(DeliveryService));
+  }
+
+  async send(caller: Caller, request: SendRequest): Promise<SendResponse> {
+    const { to, clientId, content } = request;
+    const conversationId = destination(
+      caller.userId,
+      to.case === "conversationId" ? to.value : "",
+      to.case === "userId" ? to.value : "",
+    );
+    checkClientId(clientId);
+    const { bytes, attachments, replyToSeq } = checkContent(content && contentBytes(content));
+    const { uploads } = this.#parts;
+    const kept =
+      attachments > 0 ? await uploads.resolve(bytes, conversationId, caller.userId) : bytes;
+    const asked = sendOperation(caller, conversationId, request, kept, replyToSeq);
+    const outcome = await this.#operate(asked);
+    if (outcome.case !== "sent") throw unexpected(outcome);
+    const { seq, timeMs, duplicate } = outcome.value;
+    return { $typeName: "parley.v1.SendResponse", conversationId, seq, timeMs, duplicate };
+  }
+
+  async moveCursor(caller: Caller, request: MoveCursorRequest): Promise<MoveCursorResponse> {
+    const { conversationId } = request;
+    const { userId } = caller;
+    const outcome = await this.#operate(
+      moveOperation(caller, conversationId, request.deliveredSeq, request.readSeq),
+    );
+    if (outcome.case !== "moved") throw unexpected(outcome);
+    const { deliveredSeq, readSeq } = outcome.value;
+    for (const one of this.#parts.connections.ofUser(userId))
+      one.acked(conversationId, deliveredSeq);
+    const $typeName = "parley.v1.Cursor";
+    const cursor = { $typeName, conversationId, userId, deliveredSeq, readSeq } as const;
+    return { $typeName: "parley.v1.MoveCursorResponse", cursor };
+  }
+
+  async sync(caller: Caller, request: SyncRequest, signal?: AbortSignal): Promise<SyncResponse> {
+    checkSync(request);
+    const { reads, streams } = this.#parts;
+    const page =
+      request.waitMs > 0
+        ? await streams.poll(caller, request, signal)
+        : await firstPage(reads, caller.userId, request, signal);
+    return syncResponseOf(page);
+  }
+
+  async history(caller: Caller, request: HistoryRequest): Promise<HistoryResponse> {
+    return historyResponseOf(await this.#parts.reads.history(caller.userId, request));
+  }
+
+  subscribe(
+    caller: Caller,
+    request: SubscribeRequest,
+    signal: AbortSignal,
+  ): AsyncIterable<SubscribeResponse> {
+    checkRecords(request.recordsPerConversation);
+    return this.#parts.streams.subscribe(caller, request, signal);
+  }
+
+  listMembers(caller: Caller, request: ListMembersRequest): Promise<ListMembersResponse> {
+    return this.#parts.reads.members(caller.userId, request);
+  }
+
+  async createGroup(caller: Caller, request: CreateGroupRequest): Promise<CreateGroupResponse> {
+    checkClientId(request.clientId);
+    const { userId } = caller;
+    const { response } = await this.#groups.createGroup(
+      { userId, request },
+      { timeoutMs: groupMs },
+    );
+    if (response === undefined) throw unavailable("delivery answered with nothing");
+    return response;
+  }
+
+  async updateGroup(caller: Caller, request: UpdateGroupRequest): Promise<UpdateGroupResponse> {
+    checkClientId(request.clientId);
+    const { userId } = caller;
+    const { response } = await this.#groups.updateGroup(
+      { userId, request },
+      { timeoutMs: groupMs },
+    );
+    if (response === undefined) throw unavailable("delivery answered with nothing");
+    return response;
+  }
+
+  async watchPresence(
+    caller: Caller,
+    { userIds }: WatchPresenceRequest,
+  ): Promise<WatchPresenceResponse> {
+    if (userIds.length > watchedMax) {
+      throw invalid(`${userIds.length} user_ids: at most ${watchedMax} can be watched`);
+    }
+    const wrong = userIds.findIndex((userId) => !isUserId(userId));
+    if (wrong !== -1) throw invalid(`user_ids[${wrong}] is no user id`);
+    const presences = await this.#watch(caller, [...new Set(userIds)]);
+    return { $typeName: "parley.v1.WatchPresenceResponse", presences };
+  }
+
+  /** Where the device has a connection, that one watches; else it is told how things are, and that is all. */
+  async #watch({ userId, deviceId, origin }: Caller, userIds: string[]): Promise<Presence[]> {
+    const { connections, presence } = this.#parts;
+    const present = connections.ofUser(userId);
+    const own = present.findLast(({ number, kind, deviceId: other }) =>
+      origin === "" ? kind === "subscribe" && other === deviceId : origin.endsWith(`/${number}`),
+    );
+    if (own !== undefined) return presence.watch(own.number, userId, userIds);
+    const number = connections.next();
+    try {
+      return await presence.watch(number, userId, userIds);
+    } finally {
+      presence.ended(number);
+    }
+  }
+
+  setTyping(caller: Caller, { conversationId }: SetTypingRequest): Promise<SetTypingResponse> {
+    return Promise.resolve().then(() => {
+      this.#parts.delivery.tell(typingOperation(caller, conversationId));
+      return { $typeName: "parley.v1.SetTypingResponse" };
+    });
+  }
+
+  #operate(operation: Operation): Promise<Outcome["outcome"]> {
+    const promised = new Promised();
+    this.#parts.delivery.operate(operation, promised);
+    return promised.outcome;
+  }
+}

@@ -1,0 +1,284 @@
+/** The WebSocket's frames: finds them in a client's batch, and encodes the hot ones of the server by hand. It must not know what a frame does. */
+import { toBinary } from "@bufbuild/protobuf";
+import type { Cursor } from "../proto/gen/parley/v1/record_pb.ts";
+import { ServerFrameSchema } from "../proto/gen/parley/v1/frame_pb.ts";
+import type { ServerFrame } from "../proto/gen/parley/v1/frame_pb.ts";
+import { ProtocolError, WireReader, WireWriter, lengthType, varintType } from "./wire.ts";
+
+/** ClientFrame's field numbers. */
+export const frameKinds = {
+  hello: 2,
+  heartbeatReply: 3,
+  send: 4,
+  moveCursor: 5,
+  sync: 6,
+  history: 7,
+  listMembers: 8,
+  createGroup: 9,
+  updateGroup: 10,
+  watchPresence: 11,
+  setTyping: 12,
+} as const;
+
+const lastFrameKind = 12;
+
+/** A client's frame, its message not yet decoded: the bytes from start to end. */
+export interface InFrame {
+  requestId: number;
+  /** One of `frameKinds`; 0 where it has none that this server knows. */
+  kind: number;
+  bytes: Buffer;
+  start: number;
+  end: number;
+}
+
+/** A SendRequest with its content as it came. */
+export interface SendFrame {
+  conversationId: string;
+  /** Set where the send is to a user; then conversationId is empty. */
+  userId: string;
+  clientId: Buffer;
+  /** Undefined where there is none. */
+  content: Buffer | undefined;
+  knownHeadSeq: number;
+  retry: boolean;
+}
+
+export interface MoveFrame {
+  conversationId: string;
+  deliveredSeq: number;
+  readSeq: number;
+}
+
+const nothing = Buffer.alloc(0);
+
+/** The same bytes, not copied. */
+export function bufferOf(bytes: Uint8Array): Buffer {
+  if (Buffer.isBuffer(bytes)) return bytes;
+  return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}
+
+/** The frames of a ClientBatch. Throws a ProtocolError where the bytes are none, or where it has more than `framesMax` frames. */
+export function readBatch(bytes: Buffer, framesMax: number): InFrame[] {
+  const frames: InFrame[] = [];
+  const reader = new WireReader(bytes, 0, bytes.length);
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag >>> 3 !== 1) {
+      reader.skip(tag);
+      continue;
+    }
+    reader.span(tag);
+    if (frames.length === framesMax) {
+      throw new ProtocolError(`more than ${framesMax} frames in a batch`);
+    }
+    frames.push(readFrame(bytes, reader.from, reader.at));
+  }
+  if (frames.length === 0) throw new ProtocolError("a batch without a frame");
+  return frames;
+}
+
+function readFrame(bytes: Buffer, start: number, end: number): InFrame {
+  const frame: InFrame = { requestId: 0, kind: 0, bytes, start: 0, end: 0 };
+  const reader = new WireReader(bytes, start, end);
+  while (reader.more()) {
+    const tag = reader.tag();
+    const field = tag >>> 3;
+    if (field === 1) {
+      frame.requestId = reader.uint(tag);
+    } else if (field <= lastFrameKind) {
+      reader.span(tag);
+      if (frame.kind === field) mergeSpan(frame, bytes, reader.from, reader.at);
+      else setSpan(frame, field, bytes, reader.from, reader.at);
+    } else {
+      reader.skip(tag);
+    }
+  }
+  return frame;
+}
+
+function setSpan(frame: InFrame, kind: number, bytes: Buffer, start: number, end: number): void {
+  frame.kind = kind;
+  frame.bytes = bytes;
+  frame.start = start;
+  frame.end = end;
+}
+
+/** Protobuf merges a message that is given twice, which is what the two one after the other say. */
+function mergeSpan(frame: InFrame, bytes: Buffer, start: number, end: number): void {
+  const first = frame.bytes.subarray(frame.start, frame.end);
+  const merged = Buffer.concat([first, bytes.subarray(start, end)]);
+  setSpan(frame, frame.kind, merged, 0, merged.length);
+}
+
+export function readSend(frame: InFrame): SendFrame {
+  const send: SendFrame = {
+    conversationId: "",
+    userId: "",
+    clientId: nothing,
+    content: undefined,
+    knownHeadSeq: 0,
+    retry: false,
+  };
+  const reader = new WireReader(frame.bytes, frame.start, frame.end);
+  while (reader.more()) {
+    const tag = reader.tag();
+    switch (tag >>> 3) {
+      case 1:
+        send.conversationId = reader.text(tag);
+        send.userId = "";
+        break;
+      case 2:
+        send.userId = reader.text(tag);
+        send.conversationId = "";
+        break;
+      case 3:
+        send.clientId = reader.slice(tag);
+        break;
+      case 4:
+        send.content =
+          send.content === undefined
+            ? reader.slice(tag)
+            : Buffer.concat([send.content, reader.slice(tag)]);
+        break;
+      case 5:
+        send.knownHeadSeq = reader.uint(tag);
+        break;
+      case 6:
+        if (tag !== 6 * 8 + varintType) throw new ProtocolError("field 6 has the wrong type");
+        send.retry = reader.bool();
+        break;
+      default:
+        reader.skip(tag);
+    }
+  }
+  return send;
+}
+
+export function readMove(frame: InFrame): MoveFrame {
+  const move: MoveFrame = { conversationId: "", deliveredSeq: 0, readSeq: 0 };
+  const reader = new WireReader(frame.bytes, frame.start, frame.end);
+  while (reader.more()) {
+    const tag = reader.tag();
+    switch (tag >>> 3) {
+      case 1:
+        move.conversationId = reader.text(tag);
+        break;
+      case 2:
+        move.deliveredSeq = reader.uint(tag);
+        break;
+      case 3:
+        move.readSeq = reader.uint(tag);
+        break;
+      default:
+        reader.skip(tag);
+    }
+  }
+  return move;
+}
+
+/** The sender of an encoded Record (which storage kept); empty where it has none. */
+export function senderOf(record: Uint8Array): string {
+  const bytes = bufferOf(record);
+  const reader = new WireReader(bytes, 0, bytes.length);
+  while (reader.more()) {
+    const tag = reader.tag();
+    if (tag === 3 * 8 + lengthType) return reader.text(tag);
+    reader.skip(tag);
+  }
+  return "";
+}
+
+/** One ServerFrame as a field of a ServerBatch: a batch is its chunks one after the other. */
+export type Chunk = Buffer;
+
+type Frame = ServerFrame["frame"];
+
+/** Encodes frames. It has one buffer for all of them: one for each gateway. */
+export class FrameWriter {
+  readonly #writer = new WireWriter();
+
+  sent(
+    requestId: number,
+    conversationId: string,
+    seq: number,
+    timeMs: bigint,
+    duplicate: boolean,
+  ): Chunk {
+    const writer = this.#writer;
+    writer.uint(4, duplicate ? 1 : 0);
+    writer.uint(3, Number(timeMs));
+    writer.uint(2, seq);
+    writer.text(1, conversationId);
+    return this.#finish(requestId, 4);
+  }
+
+  moved(
+    requestId: number,
+    conversationId: string,
+    userId: string,
+    deliveredSeq: number,
+    readSeq: number,
+  ): Chunk {
+    const writer = this.#writer;
+    writer.uint(4, readSeq);
+    writer.uint(3, deliveredSeq);
+    writer.text(2, userId);
+    writer.text(1, conversationId);
+    writer.wrap(1, writer.written);
+    return this.#finish(requestId, 5);
+  }
+
+  failure(requestId: number, code: number, message: string, retryAfterMs: number): Chunk {
+    const writer = this.#writer;
+    writer.uint(3, retryAfterMs);
+    writer.text(2, message);
+    writer.uint(1, code);
+    return this.#finish(requestId, 3);
+  }
+
+  /** A Pushed with one record. */
+  record(record: Uint8Array): Chunk {
+    this.#writer.bytes(1, record);
+    return this.#finish(0, 13);
+  }
+
+  /** A Pushed with cursors. */
+  cursors(cursors: readonly Cursor[]): Chunk {
+    const writer = this.#writer;
+    for (let at = cursors.length - 1; at >= 0; at -= 1) {
+      const cursor = cursors[at];
+      if (cursor === undefined) continue;
+      const before = writer.written;
+      writer.uint(4, cursor.readSeq);
+      writer.uint(3, cursor.deliveredSeq);
+      writer.text(2, cursor.userId);
+      writer.text(1, cursor.conversationId);
+      writer.wrap(2, writer.written - before);
+    }
+    return this.#finish(0, 13);
+  }
+
+  /** A frame of `kind` (a field of ServerFrame) whose message is encoded already. */
+  encoded(requestId: number, kind: number, message: Uint8Array): Chunk {
+    this.#writer.raw(message);
+    return this.#finish(requestId, kind);
+  }
+
+  /** Any other frame. */
+  other(requestId: number, frame: Frame): Chunk {
+    const message = { $typeName: "parley.v1.ServerFrame", requestId, frame } satisfies ServerFrame;
+    const writer = this.#writer;
+    writer.raw(toBinary(ServerFrameSchema, message));
+    writer.wrap(1, writer.written);
+    return writer.take();
+  }
+
+  #finish(requestId: number, kind: number): Chunk {
+    const writer = this.#writer;
+    writer.wrap(kind, writer.written);
+    writer.uint(1, requestId);
+    writer.wrap(1, writer.written);
+    return writer.take();
+  }
+}

@@ -1,0 +1,113 @@
+/** GatewayService: what operators see of this gateway, and how they empty it. */
+import type { ServiceImpl } from "@connectrpc/connect";
+import { sleep } from "../mesh/clock.ts";
+import type { Clock } from "../mesh/clock.ts";
+import { invalid } from "../mesh/errors.ts";
+import type { Random } from "../mesh/random.ts";
+import { CloseReason } from "../proto/gen/parley/v1/chat_pb.ts";
+import type {
+  Connection,
+  DisconnectRequest,
+  GatewayService,
+  ListConnectionsRequest,
+  ListConnectionsResponse,
+} from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { comeBackMs } from "./connection.ts";
+import type { Connections, Recipient } from "./connections.ts";
+
+const listMax = 1_000;
+const listUsual = 200;
+const spreadMaxMs = 600_000;
+const stepMs = 100;
+/** How long the last sockets may take to close. */
+const goneMs = 10_000;
+const goneStepMs = 250;
+
+const shown = (one: Recipient): Connection => ({
+  $typeName: "parley.gateway.v1.Connection",
+  connection: one.number,
+  userId: one.userId,
+  deviceId: one.deviceId,
+  kind: one.kind,
+  sinceMs: BigInt(Math.floor(one.sinceMs)),
+  outboxBytes: one.outboxBytes,
+  remoteAddress: one.remoteAddress,
+});
+
+export class Operators implements ServiceImpl<typeof GatewayService> {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #connections: Connections;
+
+  constructor(clock: Clock, random: Random, connections: Connections) {
+    this.#clock = clock;
+    this.#random = random;
+    this.#connections = connections;
+  }
+
+  listConnections({
+    userId,
+    afterConnection,
+    limit,
+  }: ListConnectionsRequest): ListConnectionsResponse {
+    if (limit > listMax) throw invalid(`limit is more than ${listMax}`);
+    const most = limit === 0 ? listUsual : limit;
+    const all = userId === "" ? this.#connections.all() : this.#connections.ofUser(userId);
+    const connections: Connection[] = [];
+    let total = 0;
+    for (const one of all) {
+      total += 1;
+      if (one.number > afterConnection && connections.length < most) connections.push(shown(one));
+    }
+    const $typeName = "parley.gateway.v1.ListConnectionsResponse";
+    return { $typeName, connections, total };
+  }
+
+  disconnect({ target }: DisconnectRequest): { ended: number } {
+    switch (target.case) {
+      case "userId": {
+        const all = [...this.#connections.ofUser(target.value)];
+        for (const one of all) this.#end(one);
+        return { ended: all.length };
+      }
+      case "connection": {
+        const one = this.#connections.get(target.value);
+        if (one !== undefined) this.#end(one);
+        return { ended: one === undefined ? 0 : 1 };
+      }
+      case undefined:
+        throw invalid("set user_id or connection: whom to disconnect?");
+    }
+  }
+
+  async drain({ spreadMs }: { spreadMs: number }): Promise<{ ended: number }> {
+    if (spreadMs > spreadMaxMs) throw invalid(`spread_ms is more than ${spreadMaxMs}`);
+    return { ended: await this.empty(spreadMs) };
+  }
+
+  /** Takes no new connections and ends the present ones, evenly over the time. Answers how many there were. */
+  async empty(spreadMs: number): Promise<number> {
+    this.#connections.close();
+    const leaving = [...this.#connections.all()];
+    const beganMs = this.#clock.monotonic();
+    const total = leaving.length;
+    for (let ended = 0; ended < total;) {
+      const share = spreadMs === 0 ? 1 : (this.#clock.monotonic() - beganMs) / spreadMs;
+      const due = Math.min(total, Math.max(ended + 1, Math.ceil(share * total)));
+      for (const one of leaving.slice(ended, due)) this.#end(one);
+      ended = due;
+      if (ended < total) await sleep(this.#clock, stepMs * (0.5 + this.#random.unit()));
+    }
+    const untilMs = this.#clock.monotonic() + goneMs;
+    while (this.#connections.size > 0 && this.#clock.monotonic() < untilMs) {
+      await Promise.race([this.#connections.empty(), sleep(this.#clock, goneStepMs)]);
+    }
+    return total;
+  }
+
+  /** A staggered return keeps those who come back from coming all at once. */
+  #end(one: Recipient): void {
+    const afterMs = Math.ceil(this.#random.unit() * comeBackMs);
+    one.end(CloseReason.DRAINING, "this gateway is going away", afterMs);
+  }
+}

@@ -1,0 +1,124 @@
+/** Puts the gateway together: its links, its calls, its sockets, and who tells whom. */
+import type http from "node:http";
+import type { Duplex } from "node:stream";
+import { createClient } from "@connectrpc/connect";
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { Running, Surroundings } from "../mesh/lifecycle.ts";
+import { newId } from "../mesh/random.ts";
+import type { GatewayService } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { Admission } from "./admission.ts";
+import { ChatCalls } from "./calls.ts";
+import type { GatewayConfig } from "./config.ts";
+import type { Shared } from "./state.ts";
+import { Connections } from "./connections.ts";
+import { Uploads } from "./content.ts";
+import { FrameWriter } from "./frames.ts";
+import { DeliveryLink, SessionLink } from "./links.ts";
+import { Operators } from "./operators.ts";
+import { Flusher } from "./outbox.ts";
+import type { Authenticator, Calls } from "./ports.ts";
+import { Reads } from "./reads.ts";
+import { Requests } from "./requests.ts";
+import { Streams } from "./subscription.ts";
+import { Sweep } from "./sweep.ts";
+import { PresenceLink } from "./watches.ts";
+import { Sockets } from "./websocket.ts";
+
+export interface Gateway extends Running<typeof GatewayService> {
+  readonly gatewayId: string;
+  /** ChatService's operations, for the Connect side of the edge. */
+  readonly calls: Calls;
+  /** For the HTTP server's event 'upgrade', once path and origin are checked. */
+  upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Takes no new connections and sends the present ones away, spread over the time. Resolves to how many there were. */
+  drain(spreadMs: number): Promise<number>;
+}
+
+export class ChatGateway implements Gateway {
+  readonly gatewayId: string;
+  readonly calls: Calls;
+  readonly service: ServiceImpl<typeof GatewayService>;
+  readonly #operators: Operators;
+  readonly #delivery: DeliveryLink;
+  readonly #session: SessionLink;
+  readonly #presence: PresenceLink;
+  readonly #sockets: Sockets;
+  readonly #sweep: Sweep;
+
+  constructor(surroundings: Surroundings, config: GatewayConfig, auth: Authenticator) {
+    const { clock, random, log } = surroundings;
+    const storage = createClient(StorageService, surroundings.transport(StorageService));
+    const writer = new FrameWriter();
+    const connections = new Connections(config.connectionsMax, config.connectionsPerUserMax);
+    const reads = new Reads(storage);
+    const uploads = new Uploads(storage);
+    const bootId = newId(random);
+    this.gatewayId = config.gatewayId === "" ? newId(random) : config.gatewayId;
+    const delivery = new DeliveryLink(surroundings);
+    const session = new SessionLink(surroundings, this.gatewayId, bootId, writer);
+    const presence = new PresenceLink(surroundings, connections, writer);
+    const { gatewayId } = this;
+    const base = { config, clock, random, log, writer, connections, delivery, session, presence };
+    const parts = { ...base, reads, uploads, storage, auth, gatewayId };
+    const streams = new Streams(parts);
+    const calls = new ChatCalls(surroundings, { ...parts, streams });
+    const admission = new Admission(parts);
+    const requests = new Requests({ ...parts, calls });
+    const shared: Shared = {
+      config,
+      clock,
+      random,
+      writer,
+      flusher: new Flusher(clock),
+      greeted: (connection, token, frame) => admission.greeted(connection, token, frame),
+      admitted: (connection, state) => admission.admitted(connection, state),
+      asked: (connection, live, frame) => requests.asked(connection, live, frame),
+      left(connection) {
+        session.detach(connection);
+        presence.ended(connection.number);
+        connections.leave(connection);
+      },
+      gone: (connection) => connections.remove(connection),
+    };
+    this.#sockets = new Sockets(shared, connections);
+    this.#operators = new Operators(clock, random, connections);
+    this.#sweep = new Sweep(parts);
+    this.#delivery = delivery;
+    this.#session = session;
+    this.#presence = presence;
+    this.calls = calls;
+    this.service = this.#operators;
+  }
+
+  start(): Promise<void> {
+    this.#delivery.start();
+    this.#session.start();
+    this.#presence.start();
+    this.#sweep.start();
+    return Promise.resolve();
+  }
+
+  problems(): string[] {
+    const problems: string[] = [];
+    if (!this.#delivery.up) problems.push("the gateway has no stream to delivery");
+    if (!this.#session.up) problems.push("the gateway has no stream to session");
+    if (!this.#presence.up) problems.push("the gateway has no stream to presence");
+    return problems;
+  }
+
+  upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): void {
+    this.#sockets.upgrade(request, socket, head);
+  }
+
+  drain(spreadMs: number): Promise<number> {
+    return this.#operators.empty(spreadMs);
+  }
+
+  async close(): Promise<void> {
+    await this.drain(0);
+    this.#sweep.close();
+    this.#sockets.close();
+    await Promise.all([this.#delivery.close(), this.#session.close(), this.#presence.close()]);
+  }
+}

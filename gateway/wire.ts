@@ -1,0 +1,198 @@
+/** Protobuf's wire format by hand, for the few messages that every chat message passes through. It knows no message, only fields. */
+
+/** Bytes that are not what they should be. The text says what is wrong, for whoever sent them. */
+export class ProtocolError extends Error {}
+
+export const varintType = 0;
+export const lengthType = 2;
+
+/** Reads fields of one message in place. Any bytes end in a value or a ProtocolError. */
+export class WireReader {
+  readonly bytes: Buffer;
+  /** The next byte to read. */
+  at: number;
+  readonly end: number;
+  /** Where the last `span` began; it ended at `at`. */
+  from: number;
+
+  constructor(bytes: Buffer, start: number, end: number) {
+    this.bytes = bytes;
+    this.at = start;
+    this.from = start;
+    this.end = end;
+  }
+
+  more(): boolean {
+    return this.at < this.end;
+  }
+
+  /** The low 32 bits of a varint. */
+  varint(): number {
+    let value = 0;
+    for (let shift = 0; shift < 70; shift += 7) {
+      const byte = this.#byte();
+      if (shift < 32) value |= (byte & 0x7f) << shift;
+      if (byte < 0x80) return value >>> 0;
+    }
+    throw new ProtocolError("a number has more than 10 bytes");
+  }
+
+  /** Whether a varint has any bit set. */
+  bool(): boolean {
+    let bits = 0;
+    for (let count = 0; count < 10; count += 1) {
+      const byte = this.#byte();
+      bits |= byte & 0x7f;
+      if (byte < 0x80) return bits !== 0;
+    }
+    throw new ProtocolError("a number has more than 10 bytes");
+  }
+
+  /** A field's tag: its number times 8 plus its wire type. */
+  tag(): number {
+    const tag = this.varint();
+    if (tag >>> 3 === 0) throw new ProtocolError("a field has the number 0");
+    return tag;
+  }
+
+  /** Steps over a length-delimited value, which is then from `from` to `at`. */
+  span(tag: number): void {
+    if ((tag & 7) !== lengthType) throw new ProtocolError(`field ${tag >>> 3} has the wrong type`);
+    const length = this.varint();
+    this.from = this.at;
+    if (length > this.end - this.at) throw new ProtocolError("a value ends beyond its message");
+    this.at += length;
+  }
+
+  /** A number's value, where the tag says that it is one. */
+  uint(tag: number): number {
+    if ((tag & 7) !== varintType) throw new ProtocolError(`field ${tag >>> 3} has the wrong type`);
+    return this.varint();
+  }
+
+  text(tag: number): string {
+    this.span(tag);
+    return this.bytes.toString("utf8", this.from, this.at);
+  }
+
+  /** The bytes of a length-delimited value, not copied. */
+  slice(tag: number): Buffer {
+    this.span(tag);
+    return this.bytes.subarray(this.from, this.at);
+  }
+
+  /** Steps over a field that nobody here knows. */
+  skip(tag: number): void {
+    switch (tag & 7) {
+      case varintType:
+        this.bool();
+        return;
+      case 1:
+        this.#step(8);
+        return;
+      case lengthType:
+        this.span(tag);
+        return;
+      case 5:
+        this.#step(4);
+        return;
+      default:
+        throw new ProtocolError(`field ${tag >>> 3} has a type that is not in use`);
+    }
+  }
+
+  #byte(): number {
+    const byte = this.at < this.end ? this.bytes[this.at] : undefined;
+    if (byte === undefined) throw new ProtocolError("a message ends in the middle of a field");
+    this.at += 1;
+    return byte;
+  }
+
+  #step(count: number): void {
+    if (count > this.end - this.at) throw new ProtocolError("a value ends beyond its message");
+    this.at += count;
+  }
+}
+
+/**
+ * Writes fields backwards, last one first, so that a message's length is known when it is written. One buffer is used again and again;
+ * `take` copies what was written out of it.
+ */
+export class WireWriter {
+  #bytes = Buffer.allocUnsafe(16_384);
+  #at = 16_384;
+
+  /** What was written so far: the difference of two is the length of what was written between. */
+  get written(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  uint(field: number, value: number): void {
+    if (value === 0) return;
+    this.#varint(value);
+    this.#varint(field * 8 + varintType);
+  }
+
+  /** Text of ASCII characters, which ids are; other text is written as UTF-8. */
+  text(field: number, value: string): void {
+    if (value === "") return;
+    const length = Buffer.byteLength(value);
+    this.#room(length);
+    this.#at -= length;
+    this.#bytes.write(value, this.#at, length, length === value.length ? "latin1" : "utf8");
+    this.wrap(field, length);
+  }
+
+  bytes(field: number, value: Uint8Array): void {
+    this.raw(value);
+    this.wrap(field, value.length);
+  }
+
+  /** Bytes that are fields already. */
+  raw(value: Uint8Array): void {
+    this.#room(value.length);
+    this.#at -= value.length;
+    this.#bytes.set(value, this.#at);
+  }
+
+  /** Makes the last `length` bytes written a length-delimited field. */
+  wrap(field: number, length: number): void {
+    this.#varint(length);
+    this.#varint(field * 8 + lengthType);
+  }
+
+  /** What was written since the last `take`. */
+  take(): Buffer {
+    const taken = Buffer.allocUnsafe(this.#bytes.length - this.#at);
+    this.#bytes.copy(taken, 0, this.#at);
+    this.#at = this.#bytes.length;
+    if (this.#at > 1_048_576) {
+      this.#bytes = Buffer.allocUnsafe(16_384);
+      this.#at = 16_384;
+    }
+    return taken;
+  }
+
+  /** A whole number from 0 to 2^53 - 1. */
+  #varint(value: number): void {
+    let count = 1;
+    for (let rest = value; rest >= 128; rest = Math.floor(rest / 128)) count += 1;
+    this.#room(10);
+    this.#at -= count;
+    let rest = value;
+    for (let at = this.#at; at < this.#at + count - 1; at += 1) {
+      this.#bytes[at] = (rest % 128) + 128;
+      rest = Math.floor(rest / 128);
+    }
+    this.#bytes[this.#at + count - 1] = rest;
+  }
+
+  #room(count: number): void {
+    if (this.#at >= count) return;
+    const written = this.written;
+    const bytes = Buffer.allocUnsafe(Math.max(this.#bytes.length * 2, written + count + 1_024));
+    this.#bytes.copy(bytes, bytes.length - written, this.#at);
+    this.#at = bytes.length - written;
+    this.#bytes = bytes;
+  }
+}

@@ -1,0 +1,206 @@
+/** Who is reachable where: users, their connections and the gateways that hold them. It must not know about streams or time. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import { invalid, overloaded } from "../mesh/errors.ts";
+import type { Attachment, Publication, Push } from "../proto/gen/parley/session/v1/session_pb.ts";
+import type { GatewayLink, Notice, OnlineWatcher } from "./ports.ts";
+
+/** One life of a gateway's stream. */
+export interface Gateway {
+  readonly id: string;
+  readonly bootId: string;
+  readonly link: GatewayLink;
+  readonly sessions: Map<number, Session>;
+  /** The connections of the publication that is being routed; empty between two. */
+  collected: number[] | undefined;
+  /** False once ended: its stream may still have requests under way. */
+  live: boolean;
+}
+
+/** That a device is reachable. A link of its user's chain: a user has one session mostly, and then a chain costs nothing. */
+export interface Session {
+  readonly gateway: Gateway;
+  readonly connection: number;
+  readonly userId: string;
+  readonly deviceId: string;
+  /** The user's next older session. */
+  older: Session | undefined;
+}
+
+export interface RegistryLimits {
+  /** Sessions of one user; one more replaces the oldest. */
+  readonly userSessionsMax: number;
+}
+
+export class Registry {
+  readonly #users = new Map<string, Session>();
+  readonly #gateways = new Map<string, Gateway>();
+  readonly #watchers = new Set<OnlineWatcher>();
+  readonly #limits: RegistryLimits;
+  /** The gateways that the present publication goes to; used again for each. */
+  readonly #touched: Gateway[] = [];
+
+  constructor(limits: RegistryLimits) {
+    this.#limits = limits;
+  }
+
+  /** A gateway's stream began. One that it had before ends. */
+  open(id: string, bootId: string, link: GatewayLink): Gateway {
+    if (id === "" || bootId === "")
+      throw invalid("the first request of Attach must name gateway_id and boot_id");
+    const before = this.#gateways.get(id);
+    const sessions = new Map<number, Session>();
+    const gateway: Gateway = { id, bootId, link, sessions, collected: undefined, live: true };
+    this.#gateways.set(id, gateway);
+    if (before !== undefined)
+      this.#cut(before, new ConnectError(`gateway ${id} attached again`, Code.Aborted));
+    return gateway;
+  }
+
+  /** The gateway's stream ended, and with it its sessions. Doing it again does nothing. */
+  end(gateway: Gateway): void {
+    gateway.live = false;
+    if (this.#gateways.get(gateway.id) === gateway) this.#gateways.delete(gateway.id);
+    for (const session of gateway.sessions.values()) this.#unchain(session);
+    gateway.sessions.clear();
+  }
+
+  /** From now on what is published for the user is pushed to the connection. */
+  attach(gateway: Gateway, { connection, userId, deviceId }: Attachment): void {
+    if (userId === "") throw invalid(`the attachment of connection ${connection} names no user`);
+    if (!gateway.live) return;
+    const known = gateway.sessions.get(connection);
+    if (known?.userId === userId && known.deviceId === deviceId) {
+      this.#tell(gateway, { kind: "attached", connection });
+      return;
+    }
+    if (known !== undefined) this.detach(gateway, connection);
+    const newest = this.#users.get(userId);
+    const replaced = this.#replacedBy(newest, deviceId);
+    const own = newest === undefined ? userId : newest.userId;
+    const session: Session = { gateway, connection, userId: own, deviceId, older: newest };
+    this.#users.set(own, session);
+    gateway.sessions.set(connection, session);
+    if (newest === undefined) this.#changed(own);
+    this.#tell(gateway, { kind: "attached", connection });
+    if (replaced === undefined) return;
+    replaced.gateway.sessions.delete(replaced.connection);
+    this.#unchain(replaced);
+    this.#tell(replaced.gateway, { kind: "replaced", connection: replaced.connection });
+  }
+
+  /** The connection ended, or none of that number is there. */
+  detach(gateway: Gateway, connection: number): void {
+    const session = gateway.sessions.get(connection);
+    if (session === undefined) return;
+    gateway.sessions.delete(connection);
+    this.#unchain(session);
+  }
+
+  /**
+   * Pushes the payload to the users' connections: one push for each gateway that has some. This is what every message passes, once
+   * for each of its members: nothing is allocated for a user but a place in a list of numbers.
+   */
+  route({ userIds, exceptOrigin, onlyOrigin, payload }: Publication): void {
+    const touched = this.#touched;
+    const only = onlyOrigin === "" ? undefined : this.#find(onlyOrigin);
+    if (onlyOrigin !== "" && only === undefined) return;
+    const except = exceptOrigin === "" ? undefined : this.#find(exceptOrigin);
+    for (const userId of userIds) {
+      let session = this.#users.get(userId);
+      for (; session !== undefined; session = session.older) {
+        if (session === except || (only !== undefined && session !== only)) continue;
+        const { gateway, connection } = session;
+        if (gateway.collected === undefined) {
+          gateway.collected = [connection];
+          touched.push(gateway);
+        } else gateway.collected.push(connection);
+      }
+    }
+    for (const gateway of touched) {
+      const connections = gateway.collected ?? [];
+      gateway.collected = undefined;
+      this.#tell(gateway, { $typeName: "parley.session.v1.Push", connections, payload });
+    }
+    touched.length = 0;
+  }
+
+  /** Tells the watcher of every change from now on, until the answer is called. */
+  watch(watcher: OnlineWatcher): () => void {
+    this.#watchers.add(watcher);
+    return () => void this.#watchers.delete(watcher);
+  }
+
+  isOnline(userId: string): boolean {
+    return this.#users.has(userId);
+  }
+
+  onlineUserIds(): string[] {
+    return [...this.#users.keys()];
+  }
+
+  /** The newest first. */
+  sessionsOf(userId: string): Session[] {
+    const sessions: Session[] = [];
+    let session = this.#users.get(userId);
+    for (; session !== undefined; session = session.older) sessions.push(session);
+    return sessions;
+  }
+
+  /** What it holds; all 0 when everybody is gone. */
+  get size(): { gateways: number; users: number; sessions: number; watchers: number } {
+    let sessions = 0;
+    for (const gateway of this.#gateways.values()) sessions += gateway.sessions.size;
+    const gateways = this.#gateways.size;
+    return { gateways, users: this.#users.size, sessions, watchers: this.#watchers.size };
+  }
+
+  /** Which of a user's sessions goes when one of the device comes. */
+  #replacedBy(newest: Session | undefined, deviceId: string): Session | undefined {
+    let count = 0;
+    let oldest: Session | undefined;
+    for (let session = newest; session !== undefined; session = session.older) {
+      if (deviceId !== "" && session.deviceId === deviceId) return session;
+      count += 1;
+      oldest = session;
+    }
+    return count >= this.#limits.userSessionsMax ? oldest : undefined;
+  }
+
+  /** The session that an origin, "gateway id/connection", names. */
+  #find(origin: string): Session | undefined {
+    const slash = origin.lastIndexOf("/");
+    return this.#gateways
+      .get(origin.slice(0, slash))
+      ?.sessions.get(Number(origin.slice(slash + 1)));
+  }
+
+  #unchain(session: Session): void {
+    const newest = this.#users.get(session.userId);
+    if (newest === session) {
+      if (session.older === undefined) {
+        this.#users.delete(session.userId);
+        this.#changed(session.userId);
+      } else this.#users.set(session.userId, session.older);
+      return;
+    }
+    for (let newer = newest; newer !== undefined; newer = newer.older) {
+      if (newer.older !== session) continue;
+      newer.older = session.older;
+      return;
+    }
+  }
+
+  #changed(userId: string): void {
+    for (const watcher of this.#watchers) watcher.changed(userId);
+  }
+
+  #tell(gateway: Gateway, told: Push | Notice): void {
+    if (gateway.link.tell(told)) return;
+    this.#cut(gateway, overloaded(`gateway ${gateway.id} does not keep up: attach again`));
+  }
+
+  #cut(gateway: Gateway, error: ConnectError): void {
+    this.end(gateway);
+    gateway.link.cut(error);
+  }
+}

@@ -1,0 +1,194 @@
+/** The handlers: they read the streams of gateways, publishers and watchers, and let the registry decide. */
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { ConnectError } from "@connectrpc/connect";
+import { invalid, overloaded, unavailable } from "../mesh/errors.ts";
+import type { Running, Surroundings } from "../mesh/lifecycle.ts";
+import { Gather, Pipe } from "../mesh/pipe.ts";
+import type {
+  AttachRequest,
+  AttachResponse,
+  ListSessionsRequest,
+  ListSessionsResponse,
+  PublishRequest,
+  PublishResponse,
+  SessionService,
+  WatchOnlineRequest,
+  WatchOnlineResponse,
+} from "../proto/gen/parley/session/v1/session_pb.ts";
+import type { SessionConfig } from "./config.ts";
+import { Outbox } from "./outbox.ts";
+import type { Gateway } from "./registry.ts";
+import { Registry } from "./registry.ts";
+
+/** User ids in one message of WatchOnline. */
+const userIdsMax = 1_000;
+
+type End = (error: ConnectError) => void;
+
+export class SessionServer implements Running<typeof SessionService> {
+  readonly service: ServiceImpl<typeof SessionService> = {
+    attach: (requests) => this.#attach(requests),
+    publish: (requests) => this.#publish(requests),
+    watchOnline: (request, context) => this.#watchOnline(request, context),
+    listSessions: (request) => this.#listSessions(request),
+  };
+  readonly registry: Registry;
+  readonly #surroundings: Surroundings;
+  readonly #config: SessionConfig;
+  /** How each stream that is under way is ended. */
+  readonly #ends = new Set<End>();
+  #closed = false;
+
+  constructor(surroundings: Surroundings, config: SessionConfig) {
+    this.#surroundings = surroundings;
+    this.#config = config;
+    this.registry = new Registry(config);
+  }
+
+  start(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  problems(): string[] {
+    return this.#closed ? ["session is closing"] : [];
+  }
+
+  close(): Promise<void> {
+    this.#closed = true;
+    for (const end of this.#ends) end(unavailable("session is closing"));
+    return Promise.resolve();
+  }
+
+  async *#attach(
+    requests: AsyncIterable<AttachRequest>,
+  ): AsyncGenerator<AttachResponse, undefined> {
+    const outbox = new Outbox(this.#surroundings.clock, this.#config);
+    let gateway: Gateway | undefined;
+    const detachAll = (): void => {
+      if (gateway !== undefined) this.registry.end(gateway);
+    };
+    const finish = (error?: ConnectError): void => {
+      detachAll();
+      outbox.cut(error);
+    };
+    const leave = this.#enter(finish);
+    const read = async (): Promise<void> => {
+      for await (const request of requests) {
+        gateway ??= this.#open(request, outbox);
+        for (const attachment of request.attached) this.registry.attach(gateway, attachment);
+        for (const connection of request.detached) this.registry.detach(gateway, connection);
+      }
+      detachAll();
+      outbox.end();
+    };
+    try {
+      // However the call ends, the requests fail or end: this is where it is noticed, wherever the generator is.
+      read().catch((error: unknown) => finish(ConnectError.from(error)));
+      yield* outbox.responses();
+      return undefined;
+    } finally {
+      leave();
+      finish();
+    }
+  }
+
+  #open({ gatewayId, bootId }: AttachRequest, outbox: Outbox): Gateway {
+    if (this.#closed) throw unavailable("session is closing");
+    const gateway = this.registry.open(gatewayId, bootId, outbox);
+    this.#surroundings.log.info({ gatewayId, bootId }, "a gateway attached");
+    return gateway;
+  }
+
+  #publish(requests: AsyncIterable<PublishRequest>): AsyncIterable<PublishResponse> {
+    const responses = new Pipe<PublishResponse>(1);
+    const leave = this.#enter((error) => responses.end(error));
+    const read = async (): Promise<void> => {
+      for await (const { publications } of requests)
+        for (const publication of publications) this.registry.route(publication);
+    };
+    read()
+      .then(
+        () => responses.end(),
+        (error: unknown) => responses.end(ConnectError.from(error)),
+      )
+      .finally(leave);
+    return responses;
+  }
+
+  async *#watchOnline(
+    _request: WatchOnlineRequest,
+    { signal }: HandlerContext,
+  ): AsyncGenerator<WatchOnlineResponse, undefined> {
+    const edges = new Gather<string>(this.#surroundings.clock, this.#config.edgesMax);
+    let why: ConnectError | undefined;
+    const finish = (error?: ConnectError): void => {
+      why ??= error;
+      void edges.return();
+    };
+    const leave = this.#enter(finish);
+    const unwatch = this.registry.watch({
+      changed: (userId) => {
+        if (edges.ended || edges.add(userId)) return;
+        finish(overloaded("the watcher does not keep up with who comes and goes: watch again"));
+      },
+    });
+    const abort = (): void => finish();
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      yield* onlineResponses(this.registry.onlineUserIds(), () => true);
+      yield onlineResponse({ initialComplete: true });
+      for await (const batch of edges)
+        yield* onlineResponses([...new Set(batch)], (userId) => this.registry.isOnline(userId));
+      if (why !== undefined) throw why;
+      return undefined;
+    } finally {
+      signal.removeEventListener("abort", abort);
+      unwatch();
+      leave();
+      void edges.return();
+    }
+  }
+
+  #listSessions({ userId }: ListSessionsRequest): ListSessionsResponse {
+    if (userId === "") throw invalid("user_id is empty: name the user whose sessions to list");
+    const sessions = this.registry.sessionsOf(userId).map((session) => ({
+      $typeName: "parley.session.v1.Session" as const,
+      gatewayId: session.gateway.id,
+      connection: session.connection,
+      deviceId: session.deviceId,
+      bootId: session.gateway.bootId,
+    }));
+    return { $typeName: "parley.session.v1.ListSessionsResponse", sessions };
+  }
+
+  /** A stream began; the answer is called when it is over. */
+  #enter(end: End): () => void {
+    if (this.#closed) throw unavailable("session is closing");
+    this.#ends.add(end);
+    return () => void this.#ends.delete(end);
+  }
+}
+
+/** In messages of a bounded size, each user as `isOnline` says when the message is made. */
+function* onlineResponses(
+  userIds: readonly string[],
+  isOnline: (userId: string) => boolean,
+): Generator<WatchOnlineResponse, undefined> {
+  for (let from = 0; from < userIds.length; from += userIdsMax) {
+    const some = userIds.slice(from, from + userIdsMax);
+    yield onlineResponse({
+      onlineUserIds: some.filter(isOnline),
+      offlineUserIds: some.filter((userId) => !isOnline(userId)),
+    });
+  }
+  return undefined;
+}
+
+function onlineResponse({
+  onlineUserIds = [],
+  offlineUserIds = [],
+  initialComplete = false,
+}: Partial<WatchOnlineResponse>): WatchOnlineResponse {
+  const $typeName = "parley.session.v1.WatchOnlineResponse";
+  return { $typeName, onlineUserIds, offlineUserIds, initialComplete };
+}

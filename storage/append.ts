@@ -1,0 +1,76 @@
+/** One stream of batches: hands them to the store in their order and answers each when it is known what became of it. */
+import { ConnectError } from "@connectrpc/connect";
+import { overloaded } from "../mesh/errors.ts";
+import { Pipe } from "../mesh/pipe.ts";
+import type { AppendRequest, AppendResponse } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { Stage } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import type { Store } from "./ports.ts";
+
+/** Batches of one stream that may be under way; more are not read before one is answered. */
+const underWayMax = 64;
+/** Answers that may wait for their reader: beyond that the stream ends. */
+const answersMax = 1_024;
+
+const answer = (batchId: bigint, stage: Stage, error?: ConnectError): AppendResponse => ({
+  $typeName: "parley.storage.v1.AppendResponse",
+  batchId,
+  stage,
+  code: error?.code ?? 0,
+  message: error?.rawMessage ?? "",
+});
+
+export function appendStream(
+  store: Store,
+  requests: AsyncIterable<AppendRequest>,
+): AsyncIterable<AppendResponse> {
+  const stream = new AppendStream(store);
+  void stream.run(requests);
+  return stream.answers;
+}
+
+class AppendStream {
+  readonly answers = new Pipe<AppendResponse>(answersMax);
+  readonly #store: Store;
+  #underWay = 0;
+  #fewer: (() => void) | undefined;
+
+  constructor(store: Store) {
+    this.#store = store;
+  }
+
+  async run(requests: AsyncIterable<AppendRequest>): Promise<void> {
+    try {
+      for await (const request of requests) {
+        await this.#below(underWayMax);
+        if (this.answers.ended) return;
+        this.#underWay += 1;
+        void this.#keep(request);
+      }
+      await this.#below(1);
+      this.answers.end();
+    } catch (error) {
+      this.answers.end(error);
+    }
+  }
+
+  async #below(max: number): Promise<void> {
+    while (this.#underWay >= max) await new Promise<void>((resolve) => (this.#fewer = resolve));
+  }
+
+  async #keep(request: AppendRequest): Promise<void> {
+    const { batchId } = request;
+    try {
+      await this.#store.append(request, () => this.#answer(answer(batchId, Stage.COMMITTED)));
+      this.#answer(answer(batchId, Stage.INDEXED));
+    } catch (error) {
+      this.#answer(answer(batchId, Stage.FAILED, ConnectError.from(error)));
+    }
+    this.#underWay -= 1;
+    this.#fewer?.();
+  }
+
+  #answer(response: AppendResponse): void {
+    if (this.answers.offer(response) || this.answers.ended) return;
+    this.answers.end(overloaded("the answers to appended batches are not read"));
+  }
+}

@@ -1,0 +1,229 @@
+/** Brings what the memtable has to the tables, in the background and in slices, so that the journal can be written over. */
+import { ConnectError } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import type { Cancel, Clock } from "../mesh/clock.ts";
+import type { Commits } from "./commits.ts";
+import type { Conversation, Flush } from "./conversation.ts";
+import type { Journal } from "./journal.ts";
+import type { Memtable, SmallRows } from "./memtable.ts";
+import { blockCellsMax, Rows } from "./tables.ts";
+import type { Tables } from "./tables.ts";
+
+export interface CheckpointLimits {
+  /** How much may be dirty before a checkpoint begins. */
+  beginBytes: number;
+  /** How long something may be dirty before a checkpoint begins. */
+  beginMs: number;
+  /** How much may be dirty before writers wait. */
+  waitBytes: number;
+}
+
+/** More between two checkpoints means fewer rows for each message, more memory, and a longer replay after a crash. */
+export const checkpointLimits: CheckpointLimits = {
+  beginBytes: 32 * 1_048_576,
+  beginMs: 5_000,
+  waitBytes: 128 * 1_048_576,
+};
+
+const retryMs = 1_000;
+
+export interface CheckpointParts {
+  clock: Clock;
+  log: Logger;
+  tables: Tables;
+  memtable: Memtable;
+  journal: Journal;
+  /** Where no group is under way. */
+  atBoundary: Commits["atBoundary"];
+}
+
+export class Checkpoint {
+  readonly #parts: CheckpointParts;
+  readonly #limits: CheckpointLimits;
+  #cancel: Cancel | undefined;
+  #running: Promise<void> | undefined;
+  #flushingBytes = 0;
+  /** Why the last one failed; undefined where it did not. */
+  #failure: ConnectError | undefined;
+  #waiting: { resolve: () => void; reject: (error: ConnectError) => void }[] = [];
+
+  constructor(parts: CheckpointParts, limits: CheckpointLimits) {
+    this.#parts = parts;
+    this.#limits = limits;
+  }
+
+  get failure(): ConnectError | undefined {
+    return this.#failure;
+  }
+
+  /** Something became dirty. */
+  touched(): void {
+    if (this.#running !== undefined) return;
+    if (this.#failure === undefined && this.#parts.memtable.dirtyBytes > this.#limits.beginBytes) {
+      this.#begin();
+    } else this.#arm(this.#failure === undefined ? this.#limits.beginMs : retryMs);
+  }
+
+  #arm(ms: number): void {
+    this.#cancel ??= this.#parts.clock.after(ms, () => this.#begin());
+  }
+
+  #begin(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+    this.#running ??= this.#run().finally(() => {
+      this.#running = undefined;
+      if (this.#parts.memtable.dirtyBytes > 0) this.touched();
+    });
+  }
+
+  /** Undefined: there is room. Else resolves when there is, and rejects where the disk is why there is none. */
+  room(): Promise<void> | undefined {
+    if (this.#parts.memtable.dirtyBytes + this.#flushingBytes < this.#limits.waitBytes) {
+      return undefined;
+    }
+    if (this.#failure !== undefined) return Promise.reject(this.#failure);
+    this.#begin();
+    return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
+  }
+
+  /** Brings everything to the tables, or rejects. */
+  async finish(): Promise<void> {
+    await this.#running;
+    this.#begin();
+    await this.#running;
+    this.#cancel?.();
+    this.#cancel = undefined;
+    if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  async #run(): Promise<void> {
+    const { log } = this.#parts;
+    try {
+      await this.#flush();
+      if (this.#failure !== undefined) log.info("the tables take writes again");
+      this.#failure = undefined;
+      for (const { resolve } of this.#waiting.splice(0)) resolve();
+    } catch (error) {
+      const failure = ConnectError.from(error);
+      if (this.#failure === undefined) log.error({ error: failure.message }, "a checkpoint failed");
+      this.#failure = failure;
+      for (const { reject } of this.#waiting.splice(0)) reject(failure);
+    }
+  }
+
+  async #flush(): Promise<void> {
+    const { memtable, tables } = this.#parts;
+    const { covered, taken } = await this.#swap();
+    this.#flushingBytes = taken.bytes;
+    const slices = new Slices(tables, memtable);
+    const left = new Set(taken.conversations);
+    try {
+      await slices.small(taken.small);
+      for (const conversation of taken.conversations) {
+        await slices.conversation(conversation);
+        left.delete(conversation);
+      }
+      await slices.end(covered);
+      memtable.flushed();
+    } catch (error) {
+      memtable.unflushed([...slices.undo(), ...left], taken.bytes);
+      throw error;
+    } finally {
+      this.#flushingBytes = 0;
+    }
+  }
+
+  /** Nothing else may happen between the three: what is taken is what the journal has up to that group. */
+  #swap(): Promise<{ covered: number; taken: ReturnType<Memtable["take"]> }> {
+    const { atBoundary, journal, memtable, tables } = this.#parts;
+    return new Promise((resolve) => {
+      atBoundary(() => {
+        const covered = journal.lastNumber;
+        journal.turn(tables.applied);
+        resolve({ covered, taken: memtable.take() });
+      });
+    });
+  }
+}
+
+/** Gathers rows into writes of bounded size, and ends the flushes whose rows are durable. */
+class Slices {
+  readonly #tables: Tables;
+  readonly #memtable: Memtable;
+  readonly #rows = new Rows();
+  /** Flushes that end with the present slice. */
+  #flushes: Flush[] = [];
+  /** The one whose rows are spread over slices. */
+  #open: Flush | undefined;
+
+  constructor(tables: Tables, memtable: Memtable) {
+    this.#tables = tables;
+    this.#memtable = memtable;
+  }
+
+  async small({ revoked, lastSeen, media }: SmallRows): Promise<void> {
+    for (const incarnation of revoked) this.#rows.revoked(incarnation);
+    for (const [userId, timeMs] of lastSeen) {
+      await this.#turn();
+      this.#rows.lastSeen(userId, timeMs);
+    }
+    for (const header of media.values()) {
+      await this.#turn();
+      this.#rows.media(header);
+    }
+  }
+
+  /**
+   * The row that says how long the log is and where the members are comes last, so that a crash between two
+   * slices leaves the conversation as it was before: cells above the row's head are nobody's, and are written again at the same
+   * keys. A member's two rows come together.
+   */
+  async conversation(conversation: Conversation): Promise<void> {
+    await this.#turn();
+    const flush = conversation.flush();
+    if (flush === undefined) return;
+    this.#open = flush;
+    const { id } = conversation;
+    const { state, spilled, members, newcomers, cells } = flush;
+    for (const member of spilled ? members : []) {
+      await this.#turn();
+      if (newcomers.has(member.userId)) this.#rows.membership(member.userId, id);
+      this.#rows.member(id, member);
+    }
+    if (!spilled) for (const userId of newcomers) this.#rows.membership(userId, id);
+    for (let from = 0; from < cells.length; from += blockCellsMax) {
+      await this.#turn();
+      this.#rows.cells(id, cells.slice(from, from + blockCellsMax));
+    }
+    this.#rows.conversation(id, { state, spilled, members: spilled ? [] : members });
+    this.#flushes.push(flush);
+    this.#open = undefined;
+  }
+
+  async #turn(): Promise<void> {
+    if (this.#rows.full) await this.#write();
+  }
+
+  async end(covered: number): Promise<void> {
+    this.#rows.number("applied", covered);
+    await this.#write();
+  }
+
+  async #write(): Promise<void> {
+    await this.#tables.write(this.#rows);
+    this.#rows.clear();
+    for (const flush of this.#flushes) {
+      flush.conversation.flushed(flush);
+      this.#memtable.forgetNewcomers(flush.conversation.id, flush.newcomers);
+    }
+    this.#flushes = [];
+  }
+
+  /** Takes back what is not durable, and says whose it is. */
+  undo(): Conversation[] {
+    const flushes = this.#open === undefined ? this.#flushes : [...this.#flushes, this.#open];
+    for (const flush of flushes) flush.conversation.unflushed(flush);
+    return flushes.map(({ conversation }) => conversation);
+  }
+}

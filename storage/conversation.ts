@@ -1,0 +1,194 @@
+/** One conversation in the embedded store's memory: what the tables lack of it, over what they have. It must not know how things become durable. */
+import type {
+  Cell,
+  ConversationState,
+  ConversationWrite,
+  Member,
+} from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import type { KeptLog } from "./history.ts";
+import { mergeMember, mergeState } from "./history.ts";
+import type { Tables } from "./tables.ts";
+import { inlineMembersMax } from "./tables.ts";
+
+/** A conversation as it was at one moment, as far as the tables lack it. */
+export interface Flush {
+  readonly conversation: Conversation;
+  readonly state: ConversationState;
+  readonly spilled: boolean;
+  readonly members: readonly Member[];
+  /** Those of the members whose membership rows the tables lack. */
+  readonly newcomers: ReadonlySet<string>;
+  readonly cells: readonly Cell[];
+}
+
+export class Conversation implements KeptLog {
+  readonly id: string;
+  /** At the index head: what readers see. */
+  state: ConversationState | undefined;
+  /** The head with the writes that wait for their commit; without them it is that of `state`. */
+  headSeq: number;
+  headTerm: bigint;
+  /** Has changed since the last flush was taken. */
+  dirty = false;
+  /** A flush was taken whose end is not known. */
+  flushing = false;
+  /** Was used since the sweep passed. */
+  used = true;
+  /** The last batch that was checked against it: to find one that names it twice. */
+  batch = 0;
+  readonly #tables: Tables;
+  /** Whether the tables have anything of it. */
+  #stored: boolean;
+  /** What the tables lack of the log, up to headSeq. Those above the state's head are nobody's to see yet. */
+  #cells: Cell[] = [];
+  /** Whether members have rows of their own. `#members` has all of them, or, where spilled, those that the tables lack. */
+  #spilled: boolean;
+  readonly #members = new Map<string, Member>();
+  #order: string[] | undefined;
+  #newcomers = new Set<string>();
+
+  constructor(id: string, tables: Tables) {
+    this.id = id;
+    this.#tables = tables;
+    const row = tables.conversation(id);
+    this.state = row?.state;
+    this.headSeq = row?.state.headSeq ?? 0;
+    this.headTerm = row?.state.headTerm ?? 0n;
+    this.#stored = row !== undefined;
+    this.#spilled = row?.spilled ?? false;
+    for (const member of row?.members ?? []) this.#members.set(member.userId, member);
+  }
+
+  get topSeq(): number {
+    return this.headSeq;
+  }
+
+  cellAt(seq: number): Cell | undefined {
+    const first = this.#cells[0];
+    if (first !== undefined && seq >= first.seq) return this.#cells[seq - first.seq];
+    return this.#tables.cells(this.id, seq, seq)[0];
+  }
+
+  /** Takes up cells that were found to link. They are seen once `apply` raises the state. */
+  plan(cells: readonly Cell[]): void {
+    for (const cell of cells) {
+      if (cell.seq <= this.headSeq) continue;
+      this.#cells.push(cell);
+      this.headSeq = cell.seq;
+      this.headTerm = cell.term;
+    }
+  }
+
+  /** Takes back what was planned last. */
+  unplan(cells: readonly Cell[]): void {
+    for (const cell of cells.toReversed()) if (this.#cells.at(-1) === cell) this.#cells.pop();
+    const last = this.#cells.at(-1);
+    this.headSeq = last?.seq ?? this.state?.headSeq ?? 0;
+    this.headTerm = last?.term ?? this.state?.headTerm ?? 0n;
+  }
+
+  /** Tells of users who were no members before. */
+  apply({ state, members }: ConversationWrite, newcomer: (userId: string) => void): void {
+    if (state !== undefined) this.state = mergeState(this.state, state);
+    for (const member of members) {
+      const kept = this.member(member.userId);
+      const merged = mergeMember(kept, member);
+      if (merged === kept) continue;
+      if (!this.#members.has(member.userId)) this.#order = undefined;
+      this.#members.set(member.userId, merged);
+      if (this.#members.size > inlineMembersMax) this.#spilled = true;
+      if (kept !== undefined) continue;
+      this.#newcomers.add(member.userId);
+      newcomer(member.userId);
+    }
+  }
+
+  member(userId: string): Member | undefined {
+    const member = this.#members.get(userId);
+    if (member !== undefined || !this.#spilled || !this.#stored) return member;
+    return this.#tables.member(this.id, userId);
+  }
+
+  /** By user id. */
+  membersAfter(afterUserId: string, limit: number): Member[] {
+    this.#order ??= [...this.#members.keys()].sort();
+    const from = firstAfter(this.#order, afterUserId);
+    const here = this.#order
+      .slice(from, from + limit)
+      .flatMap((userId) => this.#members.get(userId) ?? []);
+    if (!this.#spilled || !this.#stored) return here;
+    return merged(here, this.#tables.membersAfter(this.id, afterUserId, limit), limit);
+  }
+
+  cells(firstSeq: number, lastSeq: number): Cell[] {
+    const last = Math.min(lastSeq, this.state?.headSeq ?? 0);
+    const first = this.#cells[0];
+    if (first === undefined || last < first.seq) return this.#tables.cells(this.id, firstSeq, last);
+    const here = this.#cells.slice(Math.max(firstSeq - first.seq, 0), last - first.seq + 1);
+    if (firstSeq >= first.seq) return here;
+    return [...this.#tables.cells(this.id, firstSeq, first.seq - 1), ...here];
+  }
+
+  /** What the tables lack, or undefined where that is nothing. One flush at a time; `flushed` or `unflushed` must follow. */
+  flush(): Flush | undefined {
+    this.dirty = false;
+    const { state } = this;
+    if (state === undefined) return undefined;
+    this.flushing = true;
+    const firstSeq = this.#cells[0]?.seq ?? 0;
+    const newcomers = this.#newcomers;
+    this.#newcomers = new Set();
+    return {
+      conversation: this,
+      state,
+      spilled: this.#spilled,
+      members: [...this.#members.values()],
+      newcomers,
+      cells: this.#cells.slice(0, state.headSeq - firstSeq + 1),
+    };
+  }
+
+  flushed({ cells, members, spilled }: Flush): void {
+    this.flushing = false;
+    this.#stored = true;
+    this.#cells = this.#cells.slice(cells.length);
+    if (!spilled) return;
+    this.#order = undefined;
+    for (const member of members) {
+      if (this.#members.get(member.userId) === member) this.#members.delete(member.userId);
+    }
+  }
+
+  unflushed({ newcomers }: Flush): void {
+    this.flushing = false;
+    for (const userId of newcomers) this.#newcomers.add(userId);
+  }
+}
+
+/** The index of the first id that is greater than `id`. */
+function firstAfter(ids: readonly string[], id: string): number {
+  let from = 0;
+  let to = ids.length;
+  while (from < to) {
+    const middle = (from + to) >>> 1;
+    const there = ids[middle];
+    if (there !== undefined && there > id) to = middle;
+    else from = middle + 1;
+  }
+  return from;
+}
+
+/** Both in order; of two of one user the newer one. */
+function merged(newer: readonly Member[], older: readonly Member[], limit: number): Member[] {
+  const all: Member[] = [];
+  let at = 0;
+  for (const member of older) {
+    for (let next = newer[at]; next && next.userId < member.userId; next = newer[at]) {
+      all.push(next);
+      at += 1;
+    }
+    const next = newer[at];
+    if (next?.userId !== member.userId) all.push(member);
+  }
+  return [...all, ...newer.slice(at)].slice(0, limit);
+}

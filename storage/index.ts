@@ -1,0 +1,9 @@
+/** All of storage that compositions and tests may import. */
+export { createStorage } from "./service.ts";
+export type { StorageDeps } from "./service.ts";
+export { openLmdbStore } from "./lmdb.ts";
+export type { LmdbSettings } from "./lmdb.ts";
+export { openMemoryStore } from "./memory.ts";
+export type { MemoryHooks, MemoryStore } from "./memory.ts";
+export { openMediaFolder } from "./media.ts";
+export type { MediaStore, Store } from "./ports.ts";

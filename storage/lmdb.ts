@@ -1,0 +1,226 @@
+/** The store of one process: a journal that makes writes durable at once, a memtable that is read, and lmdb tables behind it. */
+import { chmod } from "node:fs/promises";
+import { join } from "node:path";
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Logger } from "pino";
+import type { Clock } from "../mesh/clock.ts";
+import { invalid, unavailable } from "../mesh/errors.ts";
+import type { Random } from "../mesh/random.ts";
+import type {
+  AppendRequest,
+  Cell,
+  ConversationState,
+  IndexRow,
+  LastSeen,
+  MediaHeader,
+  Member,
+} from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { appendChange, mediaChange, replayGroup, revokeChange, seenChange } from "./changes.ts";
+import { Checkpoint, checkpointLimits } from "./checkpoint.ts";
+import type { CheckpointLimits } from "./checkpoint.ts";
+import { Commits } from "./commits.ts";
+import type { DataDir } from "./datadir.ts";
+import { lockDataDir } from "./datadir.ts";
+import { Journal } from "./journal.ts";
+import { Memtable } from "./memtable.ts";
+import type { Store } from "./ports.ts";
+import { formatVersion, Rows, Tables } from "./tables.ts";
+
+export interface LmdbSettings {
+  clock: Clock;
+  random: Random;
+  log: Logger;
+  /** For tests and measurements. */
+  limits?: Partial<CheckpointLimits>;
+}
+
+/**
+ * Opens the data directory, or makes it. Rejects, naming the directory, where another process has it, where a newer Parley
+ * wrote it, and where it is damaged.
+ */
+export async function openLmdbStore(folder: string, settings: LmdbSettings): Promise<Store> {
+  const dataDir = await lockDataDir(folder, settings.random);
+  try {
+    return await openLocked(dataDir, settings);
+  } catch (error) {
+    await dataDir.release();
+    throw error;
+  }
+}
+
+async function openLocked(dataDir: DataDir, settings: LmdbSettings): Promise<Store> {
+  const { path } = dataDir;
+  const tables = openTables(path);
+  try {
+    await chmod(join(path, "tables.mdb"), 0o600);
+    await chmod(join(path, "tables.mdb-lock"), 0o600);
+    await checkFormat(path, tables);
+    const { journal, groups } = await Journal.open(path, settings.random, tables.applied);
+    const memtable = new Memtable(tables);
+    for (const { body } of groups) replayGroup(memtable, body);
+    return new LmdbStore({ dataDir, tables, journal, memtable }, settings);
+  } catch (error) {
+    await tables.close();
+    throw error;
+  }
+}
+
+function openTables(path: string): Tables {
+  try {
+    return new Tables(path, join(path, "tables.mdb"));
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `the tables in the data directory ${path} cannot be opened (${reason}): restore the directory from a backup`;
+    throw new Error(message, { cause });
+  }
+}
+
+async function checkFormat(path: string, tables: Tables): Promise<void> {
+  const { format } = tables;
+  if (format > formatVersion) {
+    throw new Error(
+      `the data directory ${path} was written by a newer Parley (format ${format}, this one knows up to ${formatVersion}): start that version again, or choose another directory`,
+    );
+  }
+  if (format === formatVersion) return;
+  const rows = new Rows();
+  rows.number("format", formatVersion);
+  await tables.write(rows);
+}
+
+interface Parts {
+  dataDir: DataDir;
+  tables: Tables;
+  journal: Journal;
+  memtable: Memtable;
+}
+
+class LmdbStore implements Store {
+  readonly #parts: Parts;
+  readonly #memtable: Memtable;
+  readonly #commits: Commits;
+  readonly #checkpoint: Checkpoint;
+  readonly #log: Logger;
+  #failure: ConnectError | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(parts: Parts, { clock, log, limits }: LmdbSettings) {
+    const { journal, memtable, tables } = parts;
+    this.#parts = parts;
+    this.#memtable = memtable;
+    this.#log = log;
+    this.#commits = new Commits({
+      begin: Journal.begin,
+      append: (group) => this.#append(group),
+      room: () => this.#checkpoint.room(),
+      applied: (bytes) => {
+        memtable.dirtyBytes += bytes;
+        memtable.sweep();
+        this.#checkpoint.touched();
+      },
+    });
+    const atBoundary = (run: () => void): void => this.#commits.atBoundary(run);
+    this.#checkpoint = new Checkpoint(
+      { clock, log, tables, memtable, journal, atBoundary },
+      { ...checkpointLimits, ...limits },
+    );
+    if (memtable.dirtyBytes > 0) this.#checkpoint.touched();
+  }
+
+  async #append(group: Parameters<Journal["append"]>[0]): Promise<void> {
+    try {
+      await this.#parts.journal.append(group);
+      this.#failure = undefined;
+    } catch (error) {
+      const failure = ConnectError.from(error);
+      if (this.#failure === undefined) {
+        this.#log.error({ error: failure.message }, "the journal takes no writes");
+      }
+      this.#failure = failure;
+      throw failure;
+    }
+  }
+
+  append(batch: AppendRequest): Promise<void> {
+    return this.#commits.add(appendChange(this.#memtable, batch));
+  }
+
+  revoke(incarnation: string): Promise<void> {
+    if (incarnation === "") return Promise.reject(invalid("the incarnation is missing"));
+    return this.#commits.add(revokeChange(this.#memtable, incarnation));
+  }
+
+  putLastSeen(seen: readonly LastSeen[]): Promise<void> {
+    return this.#commits.add(seenChange(this.#memtable, seen));
+  }
+
+  putMedia(header: MediaHeader): Promise<void> {
+    return this.#commits.add(mediaChange(this.#memtable, header));
+  }
+
+  conversation(conversationId: string): Promise<ConversationState | undefined> {
+    return this.#read(() => this.#memtable.peek(conversationId).state);
+  }
+
+  cells(conversationId: string, firstSeq: number, lastSeq: number): Promise<Cell[]> {
+    return this.#read(() => this.#memtable.peek(conversationId).cells(firstSeq, lastSeq));
+  }
+
+  members(conversationId: string, userIds: readonly string[]): Promise<(Member | undefined)[]> {
+    return this.#read(() => {
+      const conversation = this.#memtable.peek(conversationId);
+      return userIds.map((userId) => conversation.member(userId));
+    });
+  }
+
+  membersAfter(conversationId: string, afterUserId: string, limit: number): Promise<Member[]> {
+    return this.#read(() => this.#memtable.peek(conversationId).membersAfter(afterUserId, limit));
+  }
+
+  index(userId: string): Promise<IndexRow[]> {
+    return this.#read(() => this.#memtable.index(userId));
+  }
+
+  lastSeen(userIds: readonly string[]): Promise<bigint[]> {
+    return this.#read(() => userIds.map((userId) => this.#memtable.lastSeen(userId)));
+  }
+
+  media(conversationId: string, mediaId: string): Promise<MediaHeader | undefined> {
+    return this.#read(() => this.#memtable.media(conversationId, mediaId));
+  }
+
+  /** lmdb reads at once: what a map has in memory costs less than a promise. */
+  #read<T>(read: () => T): Promise<T> {
+    if (this.#closing !== undefined) return Promise.reject(unavailable("the store is closed"));
+    try {
+      return Promise.resolve(read());
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      const message = `the tables in ${this.#parts.dataDir.path} cannot be read: ${reason}`;
+      return Promise.reject(new ConnectError(message, Code.DataLoss, undefined, undefined, error));
+    }
+  }
+
+  problems(): string[] {
+    const failures = [this.#failure, this.#checkpoint.failure];
+    return [...new Set(failures.flatMap((failure) => failure?.rawMessage ?? []))];
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const { dataDir, journal, tables } = this.#parts;
+    await this.#commits.close();
+    try {
+      await this.#checkpoint.finish();
+    } catch {
+      this.#log.warn("closing with part of the data in the journal alone; the next start reads it");
+    }
+    await journal.close();
+    await tables.close();
+    await dataDir.release();
+  }
+}

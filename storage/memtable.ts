@@ -1,0 +1,210 @@
+/**
+ * The embedded store in memory: all that the tables lack, and the conversations used last. Every read goes through here.
+ * It must not know how things become durable.
+ */
+import type {
+  ConversationWrite,
+  IndexRow,
+  MediaHeader,
+} from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { Conversation } from "./conversation.ts";
+import type { Tables } from "./tables.ts";
+
+/** Conversations kept in memory beyond those that must be. */
+export const cachedConversationsMax = 16_384;
+/** What an entry costs beside its bytes, roughly. */
+const entryBytes = 200;
+
+/** What one checkpoint brings to the tables, beside conversations. */
+export interface SmallRows {
+  revoked: Set<string>;
+  lastSeen: Map<string, bigint>;
+  media: Map<string, MediaHeader>;
+}
+
+const mediaKey = (conversationId: string, mediaId: string): string =>
+  `${conversationId}\0${mediaId}`;
+
+const noSmallRows = (): SmallRows => ({
+  revoked: new Set(),
+  lastSeen: new Map(),
+  media: new Map(),
+});
+
+export class Memtable {
+  readonly #tables: Tables;
+  readonly #cachedMax: number;
+  readonly #conversations = new Map<string, Conversation>();
+  #hand = this.#conversations.values();
+  #dirty: Conversation[] = [];
+  /** user → conversations whose membership rows the tables lack. */
+  readonly #memberships = new Map<string, Set<string>>();
+  readonly #revoked: Set<string>;
+  /** What the tables lack, and what is on its way there. */
+  #small = noSmallRows();
+  #leaving = noSmallRows();
+  #batches = 0;
+  /** A measure of what the tables lack. */
+  dirtyBytes = 0;
+
+  constructor(tables: Tables, cachedMax = cachedConversationsMax) {
+    this.#tables = tables;
+    this.#cachedMax = cachedMax;
+    this.#revoked = new Set(tables.revoked());
+  }
+
+  /** To write to it. It stays in memory until `sweep`, and longer where it is then dirty. */
+  open(id: string): Conversation {
+    let conversation = this.#conversations.get(id);
+    if (conversation === undefined) {
+      conversation = new Conversation(id, this.#tables);
+      this.#conversations.set(id, conversation);
+    }
+    conversation.used = true;
+    return conversation;
+  }
+
+  /** A number for a batch, to find one that names a conversation twice. */
+  nextBatch(): number {
+    this.#batches += 1;
+    return this.#batches;
+  }
+
+  /** To read it. */
+  peek(id: string): Conversation {
+    return this.#conversations.get(id) ?? new Conversation(id, this.#tables);
+  }
+
+  apply(conversation: Conversation, write: ConversationWrite): void {
+    conversation.apply(write, (userId) => {
+      const ids = this.#memberships.get(userId);
+      if (ids === undefined) this.#memberships.set(userId, new Set([conversation.id]));
+      else ids.add(conversation.id);
+    });
+    this.dirtyBytes += entryBytes;
+    this.#dirtied(conversation);
+  }
+
+  #dirtied(conversation: Conversation): void {
+    if (conversation.dirty) return;
+    conversation.dirty = true;
+    this.#dirty.push(conversation);
+  }
+
+  index(userId: string): IndexRow[] {
+    const newer = this.#memberships.get(userId);
+    const stored = this.#tables.conversationsOf(userId);
+    const ids = newer === undefined ? stored : [...new Set([...stored, ...newer])].sort();
+    const rows: IndexRow[] = [];
+    for (const conversationId of ids) {
+      const conversation = this.peek(conversationId);
+      const member = conversation.member(userId);
+      const { state } = conversation;
+      if (state === undefined || member === undefined) continue;
+      rows.push({ $typeName: "parley.storage.v1.IndexRow", conversationId, state, member });
+    }
+    return rows;
+  }
+
+  isRevoked(incarnation: string): boolean {
+    return this.#revoked.has(incarnation);
+  }
+
+  /** Refuses the incarnation from now on, durable or not; `unplanRevoke` takes that back. False: it was refused already. */
+  planRevoke(incarnation: string): boolean {
+    if (this.#revoked.has(incarnation)) return false;
+    this.#revoked.add(incarnation);
+    return true;
+  }
+
+  unplanRevoke(incarnation: string): void {
+    this.#revoked.delete(incarnation);
+  }
+
+  revoke(incarnation: string): void {
+    this.#revoked.add(incarnation);
+    this.#small.revoked.add(incarnation);
+    this.dirtyBytes += entryBytes;
+  }
+
+  lastSeen(userId: string): bigint {
+    const newer = this.#small.lastSeen.get(userId) ?? this.#leaving.lastSeen.get(userId);
+    return newer ?? this.#tables.lastSeen(userId);
+  }
+
+  putLastSeen(userId: string, timeMs: bigint): void {
+    if (this.lastSeen(userId) >= timeMs) return;
+    this.#small.lastSeen.set(userId, timeMs);
+    this.dirtyBytes += entryBytes;
+  }
+
+  media(conversationId: string, mediaId: string): MediaHeader | undefined {
+    const key = mediaKey(conversationId, mediaId);
+    const newer = this.#small.media.get(key) ?? this.#leaving.media.get(key);
+    return newer ?? this.#tables.media(conversationId, mediaId);
+  }
+
+  putMedia(header: MediaHeader): void {
+    const { conversationId, mediaId } = header;
+    if (this.media(conversationId, mediaId) !== undefined) return;
+    this.#small.media.set(mediaKey(conversationId, mediaId), header);
+    this.dirtyBytes += entryBytes + header.thumbnail.length;
+  }
+
+  /**
+   * Begins a flush: hands over which conversations are dirty, ordered by id so that neighbours in the tables are written
+   * together, and the small rows. All of it stays visible here until `flushed`.
+   */
+  take(): { conversations: Conversation[]; small: SmallRows; bytes: number } {
+    const byId = new Map(this.#dirty.map((conversation) => [conversation.id, conversation]));
+    const bytes = this.dirtyBytes;
+    this.#dirty = [];
+    this.dirtyBytes = 0;
+    this.#leaving = this.#small;
+    this.#small = noSmallRows();
+    const conversations = [...byId.keys()].sort().flatMap((id) => byId.get(id) ?? []);
+    return { conversations, small: this.#leaving, bytes };
+  }
+
+  /** The tables have the membership rows of these users. */
+  forgetNewcomers(conversationId: string, userIds: Iterable<string>): void {
+    for (const userId of userIds) {
+      const ids = this.#memberships.get(userId);
+      ids?.delete(conversationId);
+      if (ids?.size === 0) this.#memberships.delete(userId);
+    }
+  }
+
+  /** Ends a flush that brought everything to the tables. */
+  flushed(): void {
+    this.#leaving = noSmallRows();
+  }
+
+  /** Ends a flush that failed: what it did not bring to the tables is dirty again. */
+  unflushed(conversations: Iterable<Conversation>, bytes: number): void {
+    for (const conversation of conversations) {
+      conversation.dirty = false;
+      this.#dirtied(conversation);
+    }
+    const { revoked, lastSeen, media } = this.#small;
+    this.#small = {
+      revoked: new Set([...this.#leaving.revoked, ...revoked]),
+      lastSeen: new Map([...this.#leaving.lastSeen, ...lastSeen]),
+      media: new Map([...this.#leaving.media, ...media]),
+    };
+    this.#leaving = noSmallRows();
+    this.dirtyBytes += bytes;
+  }
+
+  /** Lets go of conversations that were not used of late, where there are too many. Only while no write is planned. */
+  sweep(): void {
+    let passed = 0;
+    while (this.#conversations.size > this.#cachedMax && passed < 2 * this.#cachedMax) {
+      const { done, value } = this.#hand.next();
+      passed += 1;
+      if (done === true) this.#hand = this.#conversations.values();
+      else if (value.dirty || value.flushing || value.used) value.used = false;
+      else this.#conversations.delete(value.id);
+    }
+  }
+}

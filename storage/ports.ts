@@ -1,0 +1,67 @@
+/** What storage needs from outside: a store for what is small and ordered, and a place for media. Both are checked by one suite over all adapters. */
+import type {
+  AppendRequest,
+  Cell,
+  ConversationState,
+  IndexRow,
+  LastSeen,
+  MediaHeader,
+  Member,
+} from "../proto/gen/parley/storage/v1/storage_pb.ts";
+
+/**
+ * Keeps logs, indexes, members, revocations, last-seen times and which media belong where.
+ *
+ * - What a write resolved for survives a crash at any moment. A write that rejected is never seen, by anybody, unless it is
+ *   written again. Rejections are ConnectErrors: RESOURCE_EXHAUSTED or UNAVAILABLE where trying again later makes sense.
+ * - Writes take effect in the order of their calls, and reads see all writes that have resolved.
+ * - What is handed over, in either direction, nobody changes afterwards.
+ */
+export interface Store {
+  /**
+   * Keeps a batch, all or nothing where the store can. Calls `committed` when it is durable, where that comes before the end;
+   * resolves when every member's index shows it, too.
+   * ABORTED: the incarnation is revoked. FAILED_PRECONDITION: a cell does not link to what is kept (see history.ts).
+   * INVALID_ARGUMENT: the batch can never be kept.
+   */
+  append(batch: AppendRequest, committed: () => void): Promise<void>;
+  /** From when it resolves no batch of the incarnation is kept, and all that were are seen by reads. For good. */
+  revoke(incarnation: string): Promise<void>;
+
+  /** The state at the index head, or undefined where there is no such conversation. */
+  conversation(conversationId: string): Promise<ConversationState | undefined>;
+  /** Cells with first <= seq <= last, in order of seq, above the index head too; holes are left out. */
+  cells(conversationId: string, firstSeq: number, lastSeq: number): Promise<Cell[]>;
+  /** Present and former members by their ids, in the order asked. */
+  members(conversationId: string, userIds: readonly string[]): Promise<(Member | undefined)[]>;
+  /** Present and former members with ids greater than that one, ordered by id, `limit` at most. */
+  membersAfter(conversationId: string, afterUserId: string, limit: number): Promise<Member[]>;
+  /** Every conversation in which the user is or was a member, ordered by conversation id. */
+  index(userId: string): Promise<IndexRow[]>;
+
+  /** A time that is lower than the kept one changes nothing. */
+  putLastSeen(seen: readonly LastSeen[]): Promise<void>;
+  /** In the order asked; 0 where never seen. */
+  lastSeen(userIds: readonly string[]): Promise<bigint[]>;
+
+  /** Makes a medium part of a conversation. The first header stays. */
+  putMedia(header: MediaHeader): Promise<void>;
+  media(conversationId: string, mediaId: string): Promise<MediaHeader | undefined>;
+
+  /** Why it cannot serve now, a sentence each. */
+  problems(): string[];
+  /** Waits for the writes under way and lets go of everything. Later calls reject. */
+  close(): Promise<void>;
+}
+
+/** Keeps bytes under the hash of their content. Who may see them is not its affair. */
+export interface MediaStore {
+  /**
+   * Keeps all the bytes, durably, and answers with their lower-case hex SHA-256. The same bytes are kept once.
+   * Where it rejects, or the chunks do, nothing of them stays. RESOURCE_EXHAUSTED: no room.
+   */
+  put(chunks: AsyncIterable<Uint8Array>): Promise<{ mediaId: string; size: number }>;
+  /** The bytes from `offset` on, `length` of them at most, in chunks of at most 64 KiB. NOT_FOUND where it has none. */
+  get(mediaId: string, offset: number, length: number): AsyncIterable<Uint8Array>;
+  has(mediaId: string): Promise<boolean>;
+}

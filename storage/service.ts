@@ -1,0 +1,224 @@
+/** The handlers of StorageService: asks the store, applies the rules of history.ts, answers. No state of its own. */
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { Clock } from "../mesh/clock.ts";
+import { invalid, noConversation } from "../mesh/errors.ts";
+import type { Running, Surroundings } from "../mesh/lifecycle.ts";
+import type {
+  FindSendRequest,
+  FindSendResponse,
+  GetLastSeenResponse,
+  ListMembersRequest,
+  ListMembersResponse,
+  Member,
+  OpenResponse,
+  Page,
+  PageResult,
+  PutLastSeenResponse,
+  ReadRequest,
+  ReadResponse,
+  RevokeResponse,
+} from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import type { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { acquaintedOf } from "./acquaintance.ts";
+import { appendStream } from "./append.ts";
+import { isPresent, pageRange, readable } from "./history.ts";
+import { getMedia, putMedia } from "./mediaservice.ts";
+import type { MediaStore, Store } from "./ports.ts";
+import { sendMark } from "./record.ts";
+
+export interface StorageDeps {
+  store: Store;
+  media: MediaStore;
+}
+
+const membersAResponse = 1_000;
+const listedMembersMax = 1_000;
+const listedMembers = 200;
+const seqMax = 0xffff_ffff;
+/** Bytes of records in one answer: with more, its pages are shorter. Below what a gRPC peer takes (4 MiB). */
+const readBytesMax = 3_145_728;
+/** Cells looked at in one turn of the event loop when searching. */
+const scannedCells = 200;
+/** Rows summed in one turn of the event loop. */
+const summedRows = 500;
+
+/** The service over a store, which it closes with itself. */
+export function createStorage(
+  { clock }: Surroundings,
+  { store, media }: StorageDeps,
+): Running<typeof StorageService> {
+  return {
+    service: handlers(clock, store, media),
+    start: () => Promise.resolve(),
+    problems: () => store.problems(),
+    close: () => store.close(),
+  };
+}
+
+function handlers(
+  clock: Clock,
+  store: Store,
+  media: MediaStore,
+): ServiceImpl<typeof StorageService> {
+  const turn = (): Promise<void> => new Promise((resolve) => clock.afterTurn(resolve));
+  return {
+    append: (requests) => appendStream(store, requests),
+    open: ({ conversationId }) => openConversation(store, conversationId),
+    read: (request) => read(store, request),
+    findSend: (request) => findSend(store, request, turn),
+    listMembers: (request) => listMembers(store, request),
+    async listIndex({ userId }) {
+      const rows = await store.index(userId);
+      return { $typeName: "parley.storage.v1.ListIndexResponse", rows };
+    },
+    async headSums({ userIds }) {
+      const sums = await headSums(store, userIds, turn);
+      return { $typeName: "parley.storage.v1.HeadSumsResponse", sums };
+    },
+    async revoke({ incarnation }): Promise<RevokeResponse> {
+      await store.revoke(incarnation);
+      return { $typeName: "parley.storage.v1.RevokeResponse" };
+    },
+    async filterAcquainted({ userId, otherUserIds }) {
+      const userIds = await acquaintedOf(store, userId, otherUserIds, turn);
+      return { $typeName: "parley.storage.v1.FilterAcquaintedResponse", userIds };
+    },
+    async putLastSeen({ seen }): Promise<PutLastSeenResponse> {
+      await store.putLastSeen(seen);
+      return { $typeName: "parley.storage.v1.PutLastSeenResponse" };
+    },
+    getLastSeen: ({ userIds }) => getLastSeen(store, userIds),
+    putMedia: (requests) => putMedia(store, media, requests),
+    getMedia: (request) => getMedia(store, media, request),
+  };
+}
+
+async function* openConversation(
+  store: Store,
+  conversationId: string,
+): AsyncGenerator<OpenResponse, void> {
+  const state = await store.conversation(conversationId);
+  const tail = await store.cells(conversationId, (state?.headSeq ?? 0) + 1, seqMax);
+  const $typeName = "parley.storage.v1.OpenResponse";
+  let members = await store.membersAfter(conversationId, "", membersAResponse);
+  yield { $typeName, state, members, tail };
+  for (let last = lastOf(members); last !== undefined; last = lastOf(members)) {
+    members = await store.membersAfter(conversationId, last, membersAResponse);
+    if (members.length > 0) yield { $typeName, members, tail: [] };
+  }
+}
+
+/** The last user id of a full page. */
+const lastOf = (members: readonly Member[]): string | undefined =>
+  members.length < membersAResponse ? undefined : members.at(-1)?.userId;
+
+async function read(store: Store, { pages: asked }: ReadRequest): Promise<ReadResponse> {
+  const pages: PageResult[] = [];
+  let bytesLeft = readBytesMax;
+  for (const page of asked) {
+    const result = await readPage(store, page, bytesLeft);
+    for (const record of result.records) bytesLeft -= record.length;
+    pages.push(result);
+  }
+  return { $typeName: "parley.storage.v1.ReadResponse", pages };
+}
+
+async function readPage(store: Store, page: Page, bytesMax: number): Promise<PageResult> {
+  const $typeName = "parley.storage.v1.PageResult";
+  const { conversationId, userId } = page;
+  const state = await store.conversation(conversationId);
+  const [member] = userId === "" ? [] : await store.members(conversationId, [userId]);
+  if (state === undefined || (userId !== "" && member === undefined)) {
+    return { $typeName, found: false, records: [], headSeq: 0, floorSeq: 0 };
+  }
+  const seen = readable(state, member);
+  const [firstSeq, lastSeq] = pageRange(page, seen);
+  const cells = firstSeq > lastSeq ? [] : await store.cells(conversationId, firstSeq, lastSeq);
+  const lowest = page.afterSeq > 0;
+  const ordered = lowest ? cells : cells.toReversed();
+  let bytesLeft = bytesMax;
+  let nextSeq = lowest ? firstSeq : lastSeq;
+  const records: Uint8Array[] = [];
+  for (const { seq, record } of ordered) {
+    bytesLeft -= record.length;
+    if (seq !== nextSeq || bytesLeft < 0) break;
+    records.push(record);
+    nextSeq += lowest ? 1 : -1;
+  }
+  return { $typeName, found: true, records: lowest ? records : records.reverse(), ...seen };
+}
+
+async function findSend(
+  store: Store,
+  { conversationId, senderId, clientId, afterSeq }: FindSendRequest,
+  turn: () => Promise<void>,
+): Promise<FindSendResponse> {
+  if (clientId.length === 0) throw invalid("the client_id is missing");
+  const sender = Buffer.from(senderId);
+  const headSeq = (await store.conversation(conversationId))?.headSeq ?? 0;
+  for (let from = afterSeq + 1; from <= seqMax;) {
+    const to = from <= headSeq ? Math.min(from + scannedCells - 1, headSeq) : seqMax;
+    for (const { seq, record } of await store.cells(conversationId, from, to)) {
+      const mark = sendMark(record);
+      if (Buffer.compare(mark.clientId, clientId) !== 0) continue;
+      if (Buffer.compare(mark.senderId, sender) !== 0) continue;
+      return { $typeName: "parley.storage.v1.FindSendResponse", seq, timeMs: BigInt(mark.timeMs) };
+    }
+    from = to + 1;
+    if (from <= headSeq) await turn();
+  }
+  return { $typeName: "parley.storage.v1.FindSendResponse", seq: 0, timeMs: 0n };
+}
+
+async function listMembers(
+  store: Store,
+  { conversationId, userId, afterUserId, limit: asked }: ListMembersRequest,
+): Promise<ListMembersResponse> {
+  const [asking] = await store.members(conversationId, [userId]);
+  if (!isPresent(asking)) throw noConversation(conversationId);
+  const limit = asked === 0 ? listedMembers : Math.min(asked, listedMembersMax);
+  const members: Member[] = [];
+  for (let after: string | undefined = afterUserId; after !== undefined;) {
+    const page: Member[] = await store.membersAfter(conversationId, after, limit + 1);
+    members.push(...page.filter(isPresent));
+    after = members.length > limit || page.length <= limit ? undefined : page.at(-1)?.userId;
+  }
+  return {
+    $typeName: "parley.storage.v1.ListMembersResponse",
+    members: members.slice(0, limit),
+    more: members.length > limit,
+  };
+}
+
+async function headSums(
+  store: Store,
+  userIds: readonly string[],
+  turn: () => Promise<void>,
+): Promise<bigint[]> {
+  const sums: bigint[] = [];
+  let rowsSinceTurn = 0;
+  for (const userId of userIds) {
+    let sum = 0;
+    for (const { state, member } of await store.index(userId)) {
+      if (state !== undefined) sum += readable(state, member).headSeq;
+      rowsSinceTurn += 1;
+    }
+    sums.push(BigInt(sum));
+    if (rowsSinceTurn < summedRows) continue;
+    rowsSinceTurn = 0;
+    await turn();
+  }
+  return sums;
+}
+
+async function getLastSeen(store: Store, userIds: string[]): Promise<GetLastSeenResponse> {
+  const times = await store.lastSeen(userIds);
+  return {
+    $typeName: "parley.storage.v1.GetLastSeenResponse",
+    seen: userIds.map((userId, index) => ({
+      $typeName: "parley.storage.v1.LastSeen",
+      userId,
+      timeMs: times[index] ?? 0n,
+    })),
+  };
+}
