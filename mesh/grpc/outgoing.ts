@@ -16,7 +16,7 @@ export class Outgoing {
 
   /** True: the next message may follow at once. False: wait for `drained`. */
   write(message: Buffer): boolean {
-    this.#stream.write(message); return true;
+    return this.#released || this.#stream.write(message);
   }
 
   /** Resolves when there is room, or when the call is over: gRPC then never drains. */
