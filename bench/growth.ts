@@ -3,7 +3,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { addExample, noFaults, type Faults } from "./check.ts";
 import { bytesField, clientField, varintField, type FrameWriter } from "./codec.ts";
 import { loadRequestIds, newShared, ParleyConnection, type Load } from "./connection.ts";
-import { residentBytes } from "./cpu.ts";
+import { CpuMeter, residentBytes } from "./cpu.ts";
 import { syncAnswer } from "./frames.ts";
 import type { Grown, GrowthJob, GrowthResult, Measured } from "./job.ts";
 import { Meter, openAll, waitUntil } from "./meter.ts";
@@ -13,6 +13,9 @@ import { Turn } from "./turn.ts";
 
 /** Without an answer for so long, the server has stopped. */
 const stalledMs = 10_000;
+/** A server that uses less than a twentieth of a core for so long has nothing under way. */
+const quietMs = 500;
+const quietMaxMs = 20_000;
 
 /** A user who writes to many others in turn. The others are away: this is about the store. */
 class Writer {
@@ -159,6 +162,18 @@ class Growth {
     return median(rounds);
   }
 
+  /** Waits until the server has ended what it does in the background, so that a sync is measured and not that. */
+  async quiet(): Promise<void> {
+    const { pid } = this.#job.target;
+    if (pid === undefined) return sleep(quietMs);
+    const cpu = new CpuMeter(pid);
+    for (let waitedMs = 0; waitedMs < quietMaxMs; waitedMs += quietMs) {
+      const before = cpu.seconds();
+      await sleep(quietMs);
+      if (cpu.seconds() - before < (0.05 * quietMs) / 1000) return;
+    }
+  }
+
   /** One after the other, so that the latency is that of a sync alone. */
   async syncRounds(which: "first" | "later", name: string): Promise<Measured> {
     const rounds: Measured[] = [];
@@ -238,14 +253,18 @@ export async function runGrowth(
     for (const { id, outgoing } of all) outgoing.address(id);
   }
   await growth.append(job.roundMessages, "warming up");
-  const phase = async (name: string) => ({
-    append: await growth.appendRounds(`append, ${name}`),
-    firstSync: await growth.syncRounds("first", `first sync, ${name}`),
-    laterSync: await growth.syncRounds("later", `later sync, ${name}`),
-  });
+  await growth.syncRounds("first", "warming up");
+  await growth.syncRounds("later", "warming up");
+  const phase = async (name: string) => {
+    const append = await growth.appendRounds(`append, ${name}`);
+    await growth.quiet();
+    const firstSync = await growth.syncRounds("first", `first sync, ${name}`);
+    const laterSync = await growth.syncRounds("later", `later sync, ${name}`);
+    return { append, firstSync, laterSync };
+  };
   const empty = await phase("empty");
   const loaded = await growth.append(Math.max(1, job.messages - load.answered), "loading");
-  await sleep(1000);
+  await growth.quiet();
   const full = await phase("full");
   await growth.judge(faults);
   const of = (what: "append" | "firstSync" | "laterSync"): Grown => ({

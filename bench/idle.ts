@@ -8,7 +8,7 @@ import { Meter, openAll } from "./meter.ts";
 import { openRelayEnds } from "./relayload.ts";
 import { Turn } from "./turn.ts";
 
-const warmConnections = 500;
+const warmConnections = 100;
 const atOnce = 50;
 
 async function openMany(job: IdleJob, count: number, name: string, faults: Faults) {

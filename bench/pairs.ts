@@ -89,6 +89,8 @@ export class PairsLoad implements Load {
     }
     const counter = takeHex(bytes, start + 16);
     side.incoming.take(counter);
+    // Sending reads, too: the peer's own message says how far the peer has come, as a cursor would.
+    side.toldDeliveredSeq = Math.max(side.toldDeliveredSeq, seq);
     this.#meter.count++;
     const sentAtMs = sender.outgoing.sentAtMs(counter);
     if (this.#meter.counts(sentAtMs)) this.#meter.delivery.add(performance.now() - sentAtMs);

@@ -1,6 +1,7 @@
 /** What is measured: which loads on which servers, which rows and goals come of it. */
 import { addFaults, noFaults } from "./check.ts";
 import type {
+  Grown,
   GrowthResult,
   IdleJob,
   IdleResult,
@@ -288,6 +289,20 @@ export async function idleScenario(stage: Stage): Promise<Outcome> {
   };
 }
 
+const grownAtMost = { limit: 1.3, bound: "at most", unit: "" } as const;
+
+const cpuGoal = (what: string, { empty, full }: Grown): Goal => ({
+  what: `CPU of ${what}, full of empty`,
+  value: ratio(microsEach(full), microsEach(empty)),
+  ...grownAtMost,
+});
+
+const latencyGoal = (what: string, { empty, full }: Grown): Goal => ({
+  what: `${what} p50, full of empty`,
+  value: ratio(full.delivery?.p50Ms, empty.delivery?.p50Ms),
+  ...grownAtMost,
+});
+
 export async function growthScenario(stage: Stage): Promise<Outcome> {
   const result = await using(stage.parley(), async (target): Promise<GrowthResult> => {
     const what = `growth to ${stage.scale.growth.messages} messages`;
@@ -305,7 +320,6 @@ export async function growthScenario(stage: Stage): Promise<Outcome> {
   });
   const size = `${short(result.messages)} messages in ${result.conversations} conversations`;
   const of = (what: string, measured: Measured): Row => ({ scenario: "growth", what, measured });
-  const goal = { limit: 1.3, bound: "at most", unit: "" } as const;
   const { append, firstSync, laterSync } = result;
   return {
     rows: [
@@ -323,21 +337,11 @@ export async function growthScenario(stage: Stage): Promise<Outcome> {
       },
     ],
     goals: [
-      {
-        what: "CPU of an append, full of empty",
-        value: ratio(microsEach(append.full), microsEach(append.empty)),
-        ...goal,
-      },
-      {
-        what: "first sync p50, full of empty",
-        value: ratio(firstSync.full.delivery?.p50Ms, firstSync.empty.delivery?.p50Ms),
-        ...goal,
-      },
-      {
-        what: "later sync p50, full of empty",
-        value: ratio(laterSync.full.delivery?.p50Ms, laterSync.empty.delivery?.p50Ms),
-        ...goal,
-      },
+      cpuGoal("an append", append),
+      cpuGoal("a first sync", firstSync),
+      cpuGoal("a later sync", laterSync),
+      latencyGoal("first sync", firstSync),
+      latencyGoal("later sync", laterSync),
     ],
   };
 }

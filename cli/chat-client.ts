@@ -13,6 +13,11 @@ export function chatClient(options: IdentityOptions): Client<typeof ChatService>
   };
   return createClient(
     ChatService,
-    createConnectTransport({ baseUrl: options.url, httpVersion: "1.1", interceptors: [identify], defaultTimeoutMs: 30_000 }),
+    createConnectTransport({
+      baseUrl: options.url,
+      httpVersion: "1.1",
+      interceptors: [identify],
+      defaultTimeoutMs: 30_000,
+    }),
   );
 }

@@ -34,7 +34,8 @@ const usage = {
   quit: ["/quit", "end (also Ctrl-C)"],
 } as const;
 
-export const tickLegend = "…  on its way    ✓  sent    ✓✓  delivered    ✓✓ read  read by all    ✗  failed, with the reason";
+export const tickLegend =
+  "…  on its way    ✓  sent    ✓✓  delivered    ✓✓ read  read by all    ✗  failed, with the reason";
 
 export const commandHelp: readonly string[] = [
   ...Object.values(usage).map(([call, does]) => `${call.padEnd(20)}${does}`),
@@ -72,11 +73,16 @@ export function parseCommand(line: string): ChatCommand {
     }
     case "image": {
       // A terminal that a file is dropped on quotes its name or puts backslashes before spaces.
-      const file = /^(["']).*\1$/u.test(text) ? text.slice(1, -1) : text.replaceAll(/\\(.)/gu, "$1");
+      const file = /^(["']).*\1$/u.test(text)
+        ? text.slice(1, -1)
+        : text.replaceAll(/\\(.)/gu, "$1");
       return file !== "" ? { t: name, file } : wrong(name);
     }
     default:
-      return { t: "wrong", why: `there is no /${name}: /help lists what there is, //${name} sends it as text` };
+      return {
+        t: "wrong",
+        why: `there is no /${name}: /help lists what there is, //${name} sends it as text`,
+      };
   }
 }
 
@@ -87,5 +93,8 @@ function wrong(name: keyof typeof usage): ChatCommand {
 
 /** Words, of which one in quotes may have spaces. */
 function words(text: string): string[] {
-  return Array.from(text.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/gu), ([, double, single, bare]) => double ?? single ?? bare ?? "");
+  return Array.from(
+    text.matchAll(/"([^"]*)"|'([^']*)'|(\S+)/gu),
+    ([, double, single, bare]) => double ?? single ?? bare ?? "",
+  );
 }

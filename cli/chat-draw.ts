@@ -1,6 +1,15 @@
 /** The chat's screen as rows: a pure function of the state, the time and the terminal's size. */
 import { type Editor, textOf } from "./chat-editor.ts";
-import { Calendar, type Row, type Span, changeText, colorOf, contentText, nameOf, names } from "./chat-rows.ts";
+import {
+  Calendar,
+  type Row,
+  type Span,
+  changeText,
+  colorOf,
+  contentText,
+  nameOf,
+  names,
+} from "./chat-rows.ts";
 import {
   type ChatState,
   type Item,
@@ -37,14 +46,22 @@ export function draw(state: ChatState, nowMs: number, size: Size, calendar: Cale
   const rule: Row = [{ text: "─".repeat(columns), dim: true }];
   const header = [drawHeader(state, nowMs, columns, calendar), rule];
   const room = Math.max(1, size.rows - header.length - 2 - input.rows.length);
-  const notice = state.notice.flatMap((line) => wrap(cleanLine(line), columns - 2)).slice(0, Math.max(0, room - 2));
+  const notice = state.notice
+    .flatMap((line) => wrap(cleanLine(line), columns - 2))
+    .slice(0, Math.max(0, room - 2));
   const noticeRows = notice.map((text): Row => [{ text: ` ${text}`, color: "yellow" }]);
   const bodyRows = room - noticeRows.length;
   const body =
     state.open === undefined
       ? drawList(state, nowMs, columns, bodyRows, calendar)
       : drawConversation(state, state.open, nowMs, { columns, rows: bodyRows }, calendar);
-  const above = [...header, ...body.rows, ...noticeRows, drawFoot(state, nowMs, columns, body.scroll), rule];
+  const above = [
+    ...header,
+    ...body.rows,
+    ...noticeRows,
+    drawFoot(state, nowMs, columns, body.scroll),
+    rule,
+  ];
   return {
     rows: [...above, ...input.rows].slice(0, size.rows),
     cursor: { x: input.cursor.x, y: Math.min(size.rows - 1, above.length + input.cursor.y) },
@@ -61,7 +78,10 @@ function drawHeader(state: ChatState, nowMs: number, columns: number, calendar: 
   const room = columns - cells(right.text) - cells(other) - 3;
   const [title, detail] = titleSpans(state, nowMs, calendar);
   const shownTitle = truncate(title.text, room);
-  const shownDetail = fit(detail.text === "" ? "" : `  ${detail.text}`, Math.max(0, room - cells(shownTitle)));
+  const shownDetail = fit(
+    detail.text === "" ? "" : `  ${detail.text}`,
+    Math.max(0, room - cells(shownTitle)),
+  );
   return [
     { text: " " },
     { ...title, text: shownTitle },
@@ -74,9 +94,11 @@ function drawHeader(state: ChatState, nowMs: number, columns: number, calendar: 
 
 function titleSpans(state: ChatState, nowMs: number, calendar: Calendar): [Span, Span] {
   const { open, me } = state;
-  if (open === undefined) return [{ text: `Conversations of ${cleanLine(me)}`, bold: true }, { text: "" }];
+  if (open === undefined)
+    return [{ text: `Conversations of ${cleanLine(me)}`, bold: true }, { text: "" }];
   const title: Span = { text: cleanLine(titleOf(open.view, open.id, me)), bold: true };
-  if (open.view?.left === true) return [title, { text: "you are no longer a member", color: "red" }];
+  if (open.view?.left === true)
+    return [title, { text: "you are no longer a member", color: "red" }];
   if (open.peerId !== undefined) return [title, presenceSpan(state, open.peerId, nowMs, calendar)];
   const others = open.members.filter((user) => user !== me);
   const online = others.filter((user) => state.presences.get(user)?.online === true);
@@ -91,7 +113,10 @@ function presenceSpan(state: ChatState, user: string, nowMs: number, calendar: C
   if (seen.online) return { text: "● online", color: "green" };
   if (seen.lastSeenMs === 0) return { text: "○ offline", dim: true };
   const day = calendar.brief(seen.lastSeenMs, nowMs);
-  return { text: `○ last seen ${/^\d\d:/.test(day) ? day : `${day} ${calendar.time(seen.lastSeenMs)}`}`, dim: true };
+  return {
+    text: `○ last seen ${/^\d\d:/.test(day) ? day : `${day} ${calendar.time(seen.lastSeenMs)}`}`,
+    dim: true,
+  };
 }
 
 function linkSpan(link: Link, nowMs: number): Span {
@@ -101,7 +126,10 @@ function linkSpan(link: Link, nowMs: number): Span {
     case "connecting":
       return { text: "connecting… ", color: "yellow" };
     case "waiting":
-      return { text: `reconnecting in ${Math.max(1, Math.ceil((link.untilMs - nowMs) / 1_000))} s `, color: "yellow" };
+      return {
+        text: `reconnecting in ${Math.max(1, Math.ceil((link.untilMs - nowMs) / 1_000))} s `,
+        color: "yellow",
+      };
     case "stopped":
       return { text: "not connected ", color: "red" };
   }
@@ -112,16 +140,35 @@ interface Body {
   readonly scroll: number;
 }
 
-function drawList(state: ChatState, nowMs: number, columns: number, rows: number, calendar: Calendar): Body {
+function drawList(
+  state: ChatState,
+  nowMs: number,
+  columns: number,
+  rows: number,
+  calendar: Calendar,
+): Body {
   if (state.conversations.length === 0) {
     const text =
       state.link.t === "live"
-        ? ["No conversations yet.", "/with USER begins one, /group TITLE USER… makes a group, /help lists all."]
+        ? [
+            "No conversations yet.",
+            "/with USER begins one, /group TITLE USER… makes a group, /help lists all.",
+          ]
         : ["Looking for your conversations…"];
-    return { rows: padded(text.map((line): Row => [{ text: ` ${truncate(line, columns - 1)}`, dim: true }]), rows, "below"), scroll: 0 };
+    return {
+      rows: padded(
+        text.map((line): Row => [{ text: ` ${truncate(line, columns - 1)}`, dim: true }]),
+        rows,
+        "below",
+      ),
+      scroll: 0,
+    };
   }
   const selected = Math.min(state.selected, state.conversations.length - 1);
-  const from = Math.max(0, Math.min(selected - Math.floor(rows / 2), state.conversations.length - rows));
+  const from = Math.max(
+    0,
+    Math.min(selected - Math.floor(rows / 2), state.conversations.length - rows),
+  );
   const nameColumns = Math.max(8, Math.min(32, columns - 44));
   const lines = state.conversations.slice(from, from + rows).map((view, at): Row => {
     const chosen = from + at === selected;
@@ -138,7 +185,10 @@ function drawList(state: ChatState, nowMs: number, columns: number, rows: number
       { text: fit(name, nameColumns), ...(view.unreadCount > 0 || chosen ? { bold: true } : {}) },
       { text: "  " },
       { text: fit(unread, 11), color: "yellow" },
-      { ...presence, text: fit(presence.text, Math.max(0, Math.min(24, columns - nameColumns - 34))) },
+      {
+        ...presence,
+        text: fit(presence.text, Math.max(0, Math.min(24, columns - nameColumns - 34))),
+      },
       { text: truncate(`  ${when}`, 14), dim: true },
     ];
   });
@@ -155,7 +205,12 @@ function drawConversation(
   const items = itemsOf(open, state.me, (timeMs) => calendar.key(timeMs));
   if (items.length === 0) {
     const { peerId } = open;
-    const text = open.loading || state.link.t !== "live" ? "…" : peerId === undefined ? "Nothing here yet." : `Say hello to ${cleanLine(peerId)}.`;
+    const text =
+      open.loading || state.link.t !== "live"
+        ? "…"
+        : peerId === undefined
+          ? "Nothing here yet."
+          : `Say hello to ${cleanLine(peerId)}.`;
     return { rows: padded([[{ text: ` ${text}`, dim: true }]], size.rows, "above"), scroll: 0 };
   }
   const nameColumns = nameWidth(items, state.me);
@@ -164,11 +219,17 @@ function drawConversation(
   const wanted = size.rows + state.scroll;
   for (let at = items.length - 1; at >= 0 && rows.length < wanted; at -= 1) {
     const item = items[at];
-    if (item !== undefined) rows.unshift(...drawItem(item, state, open, { nowMs, columns: size.columns, nameColumns, calendar }));
+    if (item !== undefined)
+      rows.unshift(
+        ...drawItem(item, state, open, { nowMs, columns: size.columns, nameColumns, calendar }),
+      );
   }
   const scroll = Math.max(0, Math.min(state.scroll, rows.length - size.rows));
   const end = rows.length - scroll;
-  return { rows: padded(rows.slice(Math.max(0, end - size.rows), end), size.rows, "above"), scroll };
+  return {
+    rows: padded(rows.slice(Math.max(0, end - size.rows), end), size.rows, "above"),
+    scroll,
+  };
 }
 
 function nameWidth(items: readonly Item[], me: string): number {
@@ -196,7 +257,11 @@ function drawItem(item: Item, state: ChatState, open: OpenConversation, place: P
     case "gap": {
       const count = item.to - item.from + 1;
       const what = `${count} ${item.oldest ? "older " : ""}message${count === 1 ? "" : "s"}`;
-      const text = item.lost ? `${what} cannot be had` : open.loading ? `loading ${what}…` : `${what} not loaded: /more`;
+      const text = item.lost
+        ? `${what} cannot be had`
+        : open.loading
+          ? `loading ${what}…`
+          : `${what} not loaded: /more`;
       return [[{ text: divider(text, columns), color: "blue" }]];
     }
     case "record": {
@@ -204,9 +269,15 @@ function drawItem(item: Item, state: ChatState, open: OpenConversation, place: P
       const change = changeText(record, state.me);
       const time = calendar.time(Number(record.timeMs));
       if (change !== undefined) {
-        return wrap(change, columns - 8).map((text, at): Row => [{ text: at === 0 ? ` ${time} ` : "       ", dim: true }, { text: ` ${text}`, dim: true }]);
+        return wrap(change, columns - 8).map((text, at): Row => [
+          { text: at === 0 ? ` ${time} ` : "       ", dim: true },
+          { text: ` ${text}`, dim: true },
+        ]);
       }
-      const content = record.body.case === "message" ? contentText(record.body.value) : "(of a kind that this version does not know)";
+      const content =
+        record.body.case === "message"
+          ? contentText(record.body.value)
+          : "(of a kind that this version does not know)";
       const tick = record.senderId === state.me ? tickOf(open.view, record.seq) : undefined;
       return drawMessage(record.senderId, time, content, tick, state.me, place);
     }
@@ -226,15 +297,27 @@ function divider(text: string, columns: number): string {
   return fit(`──${middle}${"─".repeat(Math.max(0, columns - cells(middle) - 2))}`, columns);
 }
 
-function drawMessage(sender: string, time: string, text: string, tick: Tick | undefined, me: string, place: Place): Row[] {
+function drawMessage(
+  sender: string,
+  time: string,
+  text: string,
+  tick: Tick | undefined,
+  me: string,
+  place: Place,
+): Row[] {
   const { columns, nameColumns } = place;
   const left = 1 + 5 + 2 + nameColumns + 2;
   const width = Math.max(8, columns - left - tickColumns - 2);
   const lines = wrap(text, width);
-  const name: Span = { text: fit(nameOf(sender, me), nameColumns), ...(sender === me ? { bold: true } : { color: colorOf(sender) }) };
+  const name: Span = {
+    text: fit(nameOf(sender, me), nameColumns),
+    ...(sender === me ? { bold: true } : { color: colorOf(sender) }),
+  };
   return lines.map((line, at): Row => {
     const start: Span[] =
-      at === 0 ? [{ text: ` ${fit(time, 5)}  `, dim: true }, name, { text: "  " }] : [{ text: " ".repeat(left) }];
+      at === 0
+        ? [{ text: ` ${fit(time, 5)}  `, dim: true }, name, { text: "  " }]
+        : [{ text: " ".repeat(left) }];
     if (tick === undefined || at < lines.length - 1) return [...start, { text: line }];
     return [...start, { text: fit(line, width) }, { text: "  " }, tickSpan(tick)];
   });
@@ -248,9 +331,22 @@ function tickSpan(tick: Tick): Span {
 
 function drawFoot(state: ChatState, nowMs: number, columns: number, scroll: number): Row {
   const { open, link } = state;
-  if (link.t === "stopped") return [{ text: ` ${truncate(cleanLine(link.why), columns - 2)}`, color: "red" }];
-  if (scroll > 0) return [{ text: ` ↓ ${scroll} more row${scroll === 1 ? "" : "s"} below (PgDn)`, color: "yellow" }];
-  if (open === undefined) return [{ text: truncate(" ↑↓ choose · Enter opens · /with USER · /group TITLE USER… · /help", columns), dim: true }];
+  if (link.t === "stopped")
+    return [{ text: ` ${truncate(cleanLine(link.why), columns - 2)}`, color: "red" }];
+  if (scroll > 0)
+    return [
+      { text: ` ↓ ${scroll} more row${scroll === 1 ? "" : "s"} below (PgDn)`, color: "yellow" },
+    ];
+  if (open === undefined)
+    return [
+      {
+        text: truncate(
+          " ↑↓ choose · Enter opens · /with USER · /group TITLE USER… · /help",
+          columns,
+        ),
+        dim: true,
+      },
+    ];
   const typing = [...open.typing].filter(([, untilMs]) => untilMs > nowMs).map(([user]) => user);
   if (typing.length === 0) return [{ text: " " }];
   const text = `${names(typing, state.me)} ${typing.length === 1 ? "is" : "are"} typing…`;
@@ -258,7 +354,10 @@ function drawFoot(state: ChatState, nowMs: number, columns: number, scroll: numb
 }
 
 /** The text broken at the edge, wherever that is, so that the cursor's place is exact. */
-function drawInput(editor: Editor, columns: number): { rows: Row[]; cursor: { x: number; y: number } } {
+function drawInput(
+  editor: Editor,
+  columns: number,
+): { rows: Row[]; cursor: { x: number; y: number } } {
   const width = columns - 3;
   const lines: string[] = [""];
   let used = 0;
@@ -282,7 +381,11 @@ function drawInput(editor: Editor, columns: number): { rows: Row[]; cursor: { x:
   const shown = lines.slice(from, from + inputRowsMax);
   const hint = textOf(editor) === "" ? [{ text: "/help", dim: true } as const] : [];
   return {
-    rows: shown.map((line, at): Row => [{ text: from + at === 0 ? "> " : "  ", color: "cyan" }, { text: line }, ...hint]),
+    rows: shown.map((line, at): Row => [
+      { text: from + at === 0 ? "> " : "  ", color: "cyan" },
+      { text: line },
+      ...hint,
+    ]),
     cursor: { x: cursor.x, y: cursor.y - from },
   };
 }

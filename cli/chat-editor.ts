@@ -26,7 +26,14 @@ const pastMax = 100;
 /** A message has at most 16 KiB; the server says so, the editor stays quick. */
 const textMax = 32_768;
 
-export const emptyEditor: Editor = { before: "", after: "", past: [], at: 0, draft: "", pasting: false };
+export const emptyEditor: Editor = {
+  before: "",
+  after: "",
+  past: [],
+  at: 0,
+  draft: "",
+  pasting: false,
+};
 
 export function textOf(editor: Editor): string {
   return editor.before + editor.after;
@@ -35,7 +42,10 @@ export function textOf(editor: Editor): string {
 /** Takes what was written out, and remembers it. */
 export function submit(editor: Editor): Editor {
   const text = textOf(editor);
-  const past = text === "" || editor.past.at(-1) === text ? editor.past : [...editor.past, text].slice(-pastMax);
+  const past =
+    text === "" || editor.past.at(-1) === text
+      ? editor.past
+      : [...editor.past, text].slice(-pastMax);
   return { ...emptyEditor, past, at: past.length };
 }
 
@@ -72,7 +82,9 @@ export function edit(editor: Editor, characters: string | undefined, key: Key): 
     case "pagedown":
       return undefined;
     default:
-      return characters === undefined || /^\p{Cc}/u.test(characters) ? undefined : insert(editor, characters);
+      return characters === undefined || /^\p{Cc}/u.test(characters)
+        ? undefined
+        : insert(editor, characters);
   }
 }
 
@@ -81,7 +93,8 @@ function editByControl(editor: Editor, key: Key): Editor | undefined {
   const text = textOf(editor);
   const wordStart = before.replace(/\S+\s*$|\s+$/u, "").length;
   if (key.meta) {
-    if (key.name === "b" || key.name === "left") return { ...editor, before: text.slice(0, wordStart), after: text.slice(wordStart) };
+    if (key.name === "b" || key.name === "left")
+      return { ...editor, before: text.slice(0, wordStart), after: text.slice(wordStart) };
     if (key.name === "f" || key.name === "right") {
       const word = /^\s*\S*/u.exec(after)?.[0] ?? "";
       return { ...editor, before: before + word, after: after.slice(word.length) };

@@ -23,9 +23,24 @@ export class Calendar {
   constructor(timeZone?: string) {
     const zone = timeZone === undefined ? {} : { timeZone };
     this.#time = new Intl.DateTimeFormat("en-GB", { ...zone, hour: "2-digit", minute: "2-digit" });
-    this.#day = new Intl.DateTimeFormat("en-GB", { ...zone, weekday: "long", day: "numeric", month: "long" });
-    this.#dayAndYear = new Intl.DateTimeFormat("en-GB", { ...zone, day: "numeric", month: "long", year: "numeric" });
-    this.#key = new Intl.DateTimeFormat("en-CA", { ...zone, year: "numeric", month: "2-digit", day: "2-digit" });
+    this.#day = new Intl.DateTimeFormat("en-GB", {
+      ...zone,
+      weekday: "long",
+      day: "numeric",
+      month: "long",
+    });
+    this.#dayAndYear = new Intl.DateTimeFormat("en-GB", {
+      ...zone,
+      day: "numeric",
+      month: "long",
+      year: "numeric",
+    });
+    this.#key = new Intl.DateTimeFormat("en-CA", {
+      ...zone,
+      year: "numeric",
+      month: "2-digit",
+      day: "2-digit",
+    });
   }
 
   /** The same for all times of a day. */
@@ -65,7 +80,9 @@ export function contentText(content: Content): string {
 
 function bytes(size: number): string {
   if (size < 1_024) return `${size} B`;
-  return size < 1_048_576 ? `${Math.round(size / 1_024)} KB` : `${(size / 1_048_576).toFixed(1)} MB`;
+  return size < 1_048_576
+    ? `${Math.round(size / 1_024)} KB`
+    : `${(size / 1_048_576).toFixed(1)} MB`;
 }
 
 /** A membership change as a sentence; undefined for messages. */
@@ -75,7 +92,8 @@ export function changeText(record: LogRecord, me: string): string | undefined {
   const who = nameOf(record.senderId, me);
   const others = added.filter((user) => user !== record.senderId);
   const parts: string[] = [];
-  if (record.seq === 1) parts.push(`made the group${title === undefined ? "" : ` “${cleanLine(title)}”`}`);
+  if (record.seq === 1)
+    parts.push(`made the group${title === undefined ? "" : ` “${cleanLine(title)}”`}`);
   else if (title !== undefined) parts.push(`named the group “${cleanLine(title)}”`);
   if (others.length > 0) parts.push(`added ${names(others, me)}`);
   if (removed.length === 1 && removed[0] === record.senderId) parts.push("left");

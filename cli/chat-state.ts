@@ -95,7 +95,12 @@ export function openConversation(id: string, me: string): OpenConversation {
 /** The other one of a direct conversation. */
 export function peerOf(id: string, me: string): string | undefined {
   if (!id.startsWith("d:")) return undefined;
-  return id.split(":").slice(1).find((user) => user !== me) ?? me;
+  return (
+    id
+      .split(":")
+      .slice(1)
+      .find((user) => user !== me) ?? me
+  );
 }
 
 export function titleOf(view: ConversationView | undefined, id: string, me: string): string {
@@ -121,18 +126,29 @@ export function tickOf(view: ConversationView | undefined, seq: number): Tick {
 /** What a conversation's screen shows, in order. */
 export type Item =
   | { readonly t: "day"; readonly timeMs: number }
-  | { readonly t: "gap"; readonly from: number; readonly to: number; readonly lost: boolean; readonly oldest: boolean }
+  | {
+      readonly t: "gap";
+      readonly from: number;
+      readonly to: number;
+      readonly lost: boolean;
+      readonly oldest: boolean;
+    }
   | { readonly t: "new" }
   | { readonly t: "record"; readonly record: LogRecord }
   | { readonly t: "outgoing"; readonly outgoing: Outgoing };
 
-export function itemsOf(open: OpenConversation, me: string, dayOf: (timeMs: number) => string): Item[] {
+export function itemsOf(
+  open: OpenConversation,
+  me: string,
+  dayOf: (timeMs: number) => string,
+): Item[] {
   const items: Item[] = [];
   let before = (open.view?.floorSeq ?? 1) - 1;
   let day = "";
   let divided = open.newAfterSeq === undefined;
   for (const record of open.records) {
-    if (record.seq > before + 1) items.push(...gaps(open, before + 1, record.seq - 1, items.length === 0));
+    if (record.seq > before + 1)
+      items.push(...gaps(open, before + 1, record.seq - 1, items.length === 0));
     before = record.seq;
     const timeMs = Number(record.timeMs);
     if (dayOf(timeMs) !== day) items.push({ t: "day", timeMs });
@@ -145,12 +161,20 @@ export function itemsOf(open: OpenConversation, me: string, dayOf: (timeMs: numb
   }
   const head = open.view?.headSeq ?? 0;
   // Above the last record: on its way, unless it cannot be had.
-  if (head > before) items.push(...gaps(open, before + 1, head, items.length === 0).filter((gap) => gap.lost || gap.oldest));
+  if (head > before)
+    items.push(
+      ...gaps(open, before + 1, head, items.length === 0).filter((gap) => gap.lost || gap.oldest),
+    );
   for (const outgoing of open.outgoing) items.push({ t: "outgoing", outgoing });
   return items;
 }
 
-function gaps(open: OpenConversation, from: number, to: number, oldest: boolean): (Item & { t: "gap" })[] {
+function gaps(
+  open: OpenConversation,
+  from: number,
+  to: number,
+  oldest: boolean,
+): (Item & { t: "gap" })[] {
   const lost = open.lost.some((range) => range.from <= from && range.to >= to);
   return [{ t: "gap", from, to, lost, oldest }];
 }
@@ -160,7 +184,8 @@ export function newestHole(open: OpenConversation): SeqRange | undefined {
   const floor = open.view?.floorSeq ?? 1;
   let above = (open.view?.headSeq ?? 0) + 1;
   for (const { seq } of open.records.toReversed()) {
-    if (seq < above - 1 && !isLost(open, seq + 1, above - 1)) return { from: seq + 1, to: above - 1 };
+    if (seq < above - 1 && !isLost(open, seq + 1, above - 1))
+      return { from: seq + 1, to: above - 1 };
     above = seq;
   }
   if (above <= floor || isLost(open, floor, above - 1)) return undefined;
@@ -174,7 +199,10 @@ function isLost(open: OpenConversation, from: number, to: number): boolean {
 const recordsMax = 2_000;
 
 /** Takes records in, each seq once; the oldest are dropped beyond a bound. */
-export function withRecords(open: OpenConversation, records: readonly LogRecord[]): OpenConversation {
+export function withRecords(
+  open: OpenConversation,
+  records: readonly LogRecord[],
+): OpenConversation {
   const bySeq = new Map(open.records.map((record) => [record.seq, record]));
   for (const record of records) bySeq.set(record.seq, record);
   const sorted = [...bySeq.values()].sort((one, other) => one.seq - other.seq);

@@ -17,10 +17,21 @@ export interface IdentityOptions {
 export function withIdentity(command: Command): Command {
   const { PARLEY_URL, PARLEY_DATA } = process.env;
   return command
-    .option("--as <user>", "speak as this user, with a token signed by the secret of the server on this machine")
+    .option(
+      "--as <user>",
+      "speak as this user, with a token signed by the secret of the server on this machine",
+    )
     .option("--token <jwt>", "speak with this token (or set PARLEY_TOKEN)")
-    .option("--url <url>", "where the server is (or set PARLEY_URL)", PARLEY_URL ?? "http://127.0.0.1:8080")
-    .option("--data <directory>", "the server's data directory, for its secret (or set PARLEY_DATA)", PARLEY_DATA ?? "./data")
+    .option(
+      "--url <url>",
+      "where the server is (or set PARLEY_URL)",
+      PARLEY_URL ?? "http://127.0.0.1:8080",
+    )
+    .option(
+      "--data <directory>",
+      "the server's data directory, for its secret (or set PARLEY_DATA)",
+      PARLEY_DATA ?? "./data",
+    )
     .option("--device <name>", "the name of this device");
 }
 
@@ -39,15 +50,21 @@ export async function localSecret(dataDirectory: string): Promise<string> {
   }
 }
 
-export async function sign(userId: string, dataDirectory: string, ttlSeconds: number): Promise<string> {
+export async function sign(
+  userId: string,
+  dataDirectory: string,
+  ttlSeconds: number,
+): Promise<string> {
   return signDevelopmentToken(await localSecret(dataDirectory), userId, ttlSeconds, systemClock);
 }
 
 /** A function that answers with a token that is good now. */
 export function tokens(options: IdentityOptions): () => Promise<string> {
   const given = options.token ?? process.env["PARLEY_TOKEN"];
-  if (given !== undefined && given !== "" && options.as === undefined) return () => Promise.resolve(given);
+  if (given !== undefined && given !== "" && options.as === undefined)
+    return () => Promise.resolve(given);
   const userId = options.as;
-  if (userId === undefined) throw new Error("who are you? Name yourself with --as USER, or give a --token");
+  if (userId === undefined)
+    throw new Error("who are you? Name yourself with --as USER, or give a --token");
   return () => sign(userId, options.data, 3_600);
 }

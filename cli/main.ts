@@ -11,7 +11,8 @@ function version(): string {
   for (const path of ["../package.json", "../../package.json"]) {
     try {
       const parsed: unknown = JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8"));
-      if (typeof parsed === "object" && parsed !== null && "version" in parsed) return String(parsed.version);
+      if (typeof parsed === "object" && parsed !== null && "version" in parsed)
+        return String(parsed.version);
     } catch {
       // The built command is one folder deeper.
     }
@@ -32,6 +33,8 @@ try {
   await program.parseAsync();
 } catch (error) {
   const { name, message } = error instanceof ConnectError ? error : ConnectError.from(error);
-  console.error(`parley: ${error instanceof Error && !(error instanceof ConnectError) ? error.message : message || name}`);
+  console.error(
+    `parley: ${error instanceof Error && !(error instanceof ConnectError) ? error.message : message || name}`,
+  );
   process.exitCode = 1;
 }

@@ -8,7 +8,12 @@ import type { Command } from "commander";
 import { chatClient } from "./chat-client.ts";
 import { type IdentityOptions, tokens, withIdentity } from "./identity.ts";
 import { SendResponseSchema } from "../proto/gen/parley/v1/chat_pb.ts";
-import { type Attachment, AttachmentSchema, type Record as ChatRecord, RecordSchema } from "../proto/gen/parley/v1/record_pb.ts";
+import {
+  type Attachment,
+  AttachmentSchema,
+  type Record as ChatRecord,
+  RecordSchema,
+} from "../proto/gen/parley/v1/record_pb.ts";
 
 interface SendOptions extends IdentityOptions {
   readonly with?: string;
@@ -35,7 +40,9 @@ export function addMessageCommands(program: Command): void {
     .option("--image <file...>", "images to send along (the conversation must exist)")
     .option("--json", "print the answer as JSON")
     .action(send);
-  withIdentity(program.command("history").description("print a conversation's records, oldest first"))
+  withIdentity(
+    program.command("history").description("print a conversation's records, oldest first"),
+  )
     .option("--with <user>", "the conversation with this user")
     .option("--group <id>", "this conversation")
     .option("--limit <n>", "how many records, 200 at most", "50")
@@ -47,10 +54,16 @@ export function addMessageCommands(program: Command): void {
 /** The direct conversation of the token's user with another one. */
 async function conversationOf(options: SendOptions | HistoryOptions): Promise<string> {
   if (options.group !== undefined) return options.group;
-  if (options.with === undefined) throw new Error("with whom? Name a user by --with or a conversation by --group");
+  if (options.with === undefined)
+    throw new Error("with whom? Name a user by --with or a conversation by --group");
   const [, payload = ""] = (await tokens(options)()).split(".");
   const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
-  if (typeof claims !== "object" || claims === null || !("sub" in claims) || typeof claims.sub !== "string") {
+  if (
+    typeof claims !== "object" ||
+    claims === null ||
+    !("sub" in claims) ||
+    typeof claims.sub !== "string"
+  ) {
     throw new Error("the token names no user");
   }
   return "d:" + [claims.sub, options.with].sort().join(":");
@@ -60,7 +73,8 @@ async function send(text: string | undefined, options: SendOptions): Promise<voi
   const conversationId = await conversationOf(options);
   const client = chatClient(options);
   const attachments: Attachment[] = [];
-  for (const file of options.image ?? []) attachments.push(await upload(file, conversationId, options));
+  for (const file of options.image ?? [])
+    attachments.push(await upload(file, conversationId, options));
   const to =
     options.with === undefined
       ? ({ case: "conversationId", value: conversationId } as const)
@@ -68,27 +82,54 @@ async function send(text: string | undefined, options: SendOptions): Promise<voi
   const clientId = randomBytes(16);
   for (let attempt = 1; ; attempt += 1) {
     try {
-      const answer = await client.send({ to, clientId, content: { text: text ?? "", attachments }, retry: attempt > 1 });
-      if (options.json) console.log(JSON.stringify(toJson(SendResponseSchema, answer, { alwaysEmitImplicit: true })));
-      else console.log(`sent: ${answer.conversationId} #${answer.seq}${answer.duplicate ? " (an earlier try had made it)" : ""}`);
+      const answer = await client.send({
+        to,
+        clientId,
+        content: { text: text ?? "", attachments },
+        retry: attempt > 1,
+      });
+      if (options.json)
+        console.log(
+          JSON.stringify(toJson(SendResponseSchema, answer, { alwaysEmitImplicit: true })),
+        );
+      else
+        console.log(
+          `sent: ${answer.conversationId} #${answer.seq}${answer.duplicate ? " (an earlier try had made it)" : ""}`,
+        );
       return;
     } catch (error) {
       const { code, metadata } = ConnectError.from(error);
-      if (attempt === triesMax || (code !== Code.Unavailable && code !== Code.ResourceExhausted)) throw error;
-      await new Promise((resolve) => setTimeout(resolve, Number(metadata.get("retry-after-ms") ?? 500)));
+      if (attempt === triesMax || (code !== Code.Unavailable && code !== Code.ResourceExhausted))
+        throw error;
+      await new Promise((resolve) =>
+        setTimeout(resolve, Number(metadata.get("retry-after-ms") ?? 500)),
+      );
     }
   }
 }
 
-async function upload(file: string, conversationId: string, options: SendOptions): Promise<Attachment> {
-  const response = await fetch(`${options.url}/media?conversation=${encodeURIComponent(conversationId)}`, {
-    method: "POST",
-    headers: { Authorization: `Bearer ${await tokens(options)()}`, "Content-Type": "application/octet-stream" },
-    body: new Uint8Array(await readFile(file)),
-  });
+async function upload(
+  file: string,
+  conversationId: string,
+  options: SendOptions,
+): Promise<Attachment> {
+  const response = await fetch(
+    `${options.url}/media?conversation=${encodeURIComponent(conversationId)}`,
+    {
+      method: "POST",
+      headers: {
+        Authorization: `Bearer ${await tokens(options)()}`,
+        "Content-Type": "application/octet-stream",
+      },
+      body: new Uint8Array(await readFile(file)),
+    },
+  );
   const text = await response.text();
   if (!response.ok) throw new Error(`${file} was not taken: ${text}`);
-  return { ...fromJson(AttachmentSchema, JSON.parse(text), { ignoreUnknownFields: true }), fileName: basename(file) };
+  return {
+    ...fromJson(AttachmentSchema, JSON.parse(text), { ignoreUnknownFields: true }),
+    fileName: basename(file),
+  };
 }
 
 async function history(options: HistoryOptions): Promise<void> {
@@ -109,7 +150,9 @@ export function line(record: ChatRecord): string {
   const head = `#${record.seq}  ${time}  ${record.senderId}`;
   if (record.body.case === "message") {
     const { text, attachments } = record.body.value;
-    const images = attachments.map(({ fileName, mediaType, width, height }) => `[${fileName || mediaType} ${width}×${height}]`);
+    const images = attachments.map(
+      ({ fileName, mediaType, width, height }) => `[${fileName || mediaType} ${width}×${height}]`,
+    );
     return `${head}: ${[text, ...images].filter((part) => part !== "").join(" ")}`;
   }
   if (record.body.case === "membership") {

@@ -6,8 +6,15 @@ import { createLog } from "../mesh/log.ts";
 export function addStart(program: Command): void {
   const command = program.command("start").description("run the whole service in this process");
   for (const { name, flag, doc, standard, range } of parleySettings()) {
-    const words = [doc, range === "" ? "" : `(${range})`, standard === "" ? "" : `[${standard}]`, name];
-    command.addOption(new Option(`${flag} <value>`, words.filter((word) => word !== "").join(" ")).env(name));
+    const words = [
+      doc,
+      range === "" ? "" : `(${range})`,
+      standard === "" ? "" : `[${standard}]`,
+      name,
+    ];
+    command.addOption(
+      new Option(`${flag} <value>`, words.filter((word) => word !== "").join(" ")).env(name),
+    );
   }
   command.option("--json", "say where it listens as a line of JSON");
   command.action(async (flags: Record<string, string | true | undefined>) => start(command, flags));
@@ -29,7 +36,10 @@ function settingValues(command: Command): Record<string, string | undefined> {
 /** Settings of the other commands. */
 const clientOnly = new Set(["PARLEY_URL", "PARLEY_TOKEN"]);
 
-async function start(command: Command, flags: Record<string, string | true | undefined>): Promise<void> {
+async function start(
+  command: Command,
+  flags: Record<string, string | true | undefined>,
+): Promise<void> {
   const config = parleyConfig(settingValues(command));
   const log = createLog({ level: config.logLevel });
   const parley = await startParley(config, { log });

@@ -3,7 +3,6 @@ import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
   ConversationDeltaSchema,
-  SetTypingRequestSchema,
   type HistoryResponse,
   type ListMembersResponse,
   type Pushed,
@@ -31,8 +30,7 @@ import { Sender, type ContentInput, type SendHandle, type SendTarget } from "./s
 import { Keeper } from "./store.ts";
 import { ScopedClock, toBase64Url } from "./surroundings.ts";
 import { Syncer } from "./syncer.ts";
-
-const typingConversationsMax = 1_000;
+import { Typing } from "./typing.ts";
 
 export class ParleyClient {
   readonly #settings: Settings;
@@ -47,7 +45,7 @@ export class ParleyClient {
   readonly #sender: Sender;
   readonly #dialer: Dialer;
   readonly #presences = new Map<string, Presence>();
-  readonly #typedMs = new Map<string, number>();
+  readonly #typing: Typing;
   #watched: readonly string[] = [];
   #userId = "";
   #deviceId = "";
@@ -72,6 +70,7 @@ export class ParleyClient {
     this.#requests = requests;
     this.#calls = calls;
     this.#keeper = keeper;
+    this.#typing = new Typing(requests, clock, limits.typingMs);
     this.#cursors = new Cursors(requests, clock, random, {
       changed: (conversation) => this.#inbox.keep(conversation),
       failed: failed("moving a cursor"),
@@ -287,14 +286,7 @@ export class ParleyClient {
 
   /** Tells the others that the user is typing: at most once in 3 seconds, and not at all while offline. */
   setTyping(conversationId: string): void {
-    const nowMs = this.#clock.monotonic();
-    const lastMs = this.#typedMs.get(conversationId);
-    const soon = lastMs !== undefined && nowMs - lastMs < this.#settings.limits.typingMs;
-    if (soon || !this.#requests.live) return;
-    if (this.#typedMs.size >= typingConversationsMax) this.#typedMs.clear();
-    this.#typedMs.set(conversationId, nowMs);
-    const value = create(SetTypingRequestSchema, { conversationId });
-    this.#requests.tell({ case: "setTyping", value });
+    this.#typing.tell(conversationId);
   }
 
   /** Asks what changed. Not needed: the client does so by itself. */

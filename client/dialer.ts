@@ -170,23 +170,13 @@ export class Dialer {
   #frame(heard: ServerFrame): void {
     const { frame } = heard;
     this.#heardMs = this.#clock.monotonic();
-    switch (frame.case) {
-      case "welcome":
-        this.#welcome(frame.value);
-        return;
-      case "goodbye": {
-        const { reason, reconnectAfterMs } = frame.value;
-        this.#closed(closing(4000 + reason, reasonText(reason), "none", reconnectAfterMs));
-        return;
-      }
-      case "failure":
-        if (frame.value.code === Code.Unauthenticated) {
-          this.#closed(closing(unauthenticatedCode, frame.value.message));
-          return;
-        }
-        break;
-    }
-    this.#hooks.frame(heard);
+    if (frame.case === "welcome") this.#welcome(frame.value);
+    else if (frame.case === "goodbye") {
+      const { reason, reconnectAfterMs } = frame.value;
+      this.#closed(closing(4000 + reason, reasonText(reason), "none", reconnectAfterMs));
+    } else if (frame.case === "failure" && frame.value.code === Code.Unauthenticated) {
+      this.#closed(closing(unauthenticatedCode, frame.value.message));
+    } else this.#hooks.frame(heard);
   }
 
   #welcome(welcome: Welcome): void {

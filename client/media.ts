@@ -3,11 +3,13 @@ import { fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { codeFromString } from "@connectrpc/connect/protocol-connect";
 import { AttachmentSchema, type Attachment } from "../proto/gen/parley/v1/record_pb.ts";
+import type { ClientClock } from "./surroundings.ts";
 
 export interface MediaSettings {
   readonly baseUrl: string;
   readonly fetch: typeof globalThis.fetch;
   readonly token: () => Promise<string>;
+  readonly clock: ClientClock;
 }
 
 const uploadMs = 120_000;
@@ -46,13 +48,16 @@ async function ask(
   init: { method: string; body?: Uint8Array<ArrayBuffer> | Blob },
 ): Promise<Response> {
   const headers = { authorization: `Bearer ${await settings.token()}` };
-  const signal = AbortSignal.timeout(timeoutMs);
+  const abort = new AbortController();
+  const cancel = settings.clock.after(timeoutMs, () => abort.abort());
   let response: Response;
   try {
-    response = await settings.fetch(url, { ...init, headers, signal });
+    response = await settings.fetch(url, { ...init, headers, signal: abort.signal });
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
     throw new ConnectError(why, Code.Unavailable, undefined, undefined, error);
+  } finally {
+    cancel();
   }
   if (response.ok) return response;
   throw await errorFrom(response);

@@ -8,7 +8,7 @@ import { syncKey } from "./keeping.ts";
 import type { Settings } from "./options.ts";
 import { sync } from "./rpc.ts";
 import type { Keeper } from "./store.ts";
-import type { Cancel, ClientClock } from "./surroundings.ts";
+import type { ClientClock } from "./surroundings.ts";
 
 export interface SyncerParts {
   readonly settings: Settings;
@@ -35,7 +35,7 @@ export class Syncer {
   #running: Promise<void> | undefined;
   #again = false;
   #pushes = 0;
-  #soon: Cancel | undefined;
+  #soon = false;
   #headCheck = false;
   #headQuietMs = headQuietMs;
   #headQuietUntilMs = 0;
@@ -86,8 +86,10 @@ export class Syncer {
 
   /** Asks what changed, with no records: what is missing then is fetched. */
   soon(): void {
-    this.#soon ??= this.#parts.clock.after(gatherMs, () => {
-      this.#soon = undefined;
+    if (this.#soon) return;
+    this.#soon = true;
+    this.#parts.clock.after(gatherMs, () => {
+      this.#soon = false;
       if (this.#synced) void this.#sync(0);
     });
   }

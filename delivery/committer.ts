@@ -110,7 +110,8 @@ export class Committer {
   }
 
   #flush(): void {
-    if (this.#underWay !== undefined || this.#requests === undefined || this.#gathering.size === 0) return;
+    if (this.#underWay !== undefined || this.#requests === undefined || this.#gathering.size === 0)
+      return;
     const drafts = [...this.#gathering.values()];
     this.#gathering = new Map();
     const writes: ConversationWrite[] = [];

@@ -15,7 +15,12 @@ export function deliveryConfig(read: EnvReader): DeliveryConfig {
       [100, 10_000_000],
       "conversations that delivery keeps in memory; idle ones above it are let go",
     ),
-    waitingMax: read.int("WAITING_MAX", 65_536, [1, 1_000_000], "operations that may wait for one conversation"),
+    waitingMax: read.int(
+      "WAITING_MAX",
+      65_536,
+      [1, 1_000_000],
+      "operations that may wait for one conversation",
+    ),
     cursorGatherMs: read.int(
       "CURSOR_GATHER_MS",
       1_000,

@@ -86,12 +86,26 @@ export function refusal(operationId: number, error: ConnectError): Outcome {
   };
 }
 
-export function sent(operationId: number, seq: number, timeMs: number, duplicate: boolean): Outcome {
-  const value = { $typeName: "parley.delivery.v1.Sent" as const, seq, timeMs: BigInt(timeMs), duplicate };
+export function sent(
+  operationId: number,
+  seq: number,
+  timeMs: number,
+  duplicate: boolean,
+): Outcome {
+  const value = {
+    $typeName: "parley.delivery.v1.Sent" as const,
+    seq,
+    timeMs: BigInt(timeMs),
+    duplicate,
+  };
   return { $typeName: "parley.delivery.v1.Outcome", operationId, outcome: { case: "sent", value } };
 }
 
 export function moved(operationId: number, deliveredSeq: number, readSeq: number): Outcome {
   const value = { $typeName: "parley.delivery.v1.Moved" as const, deliveredSeq, readSeq };
-  return { $typeName: "parley.delivery.v1.Outcome", operationId, outcome: { case: "moved", value } };
+  return {
+    $typeName: "parley.delivery.v1.Outcome",
+    operationId,
+    outcome: { case: "moved", value },
+  };
 }

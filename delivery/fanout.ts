@@ -7,7 +7,12 @@ import type { Surroundings } from "../mesh/lifecycle.ts";
 import { Gather, mapped } from "../mesh/pipe.ts";
 import { type KeptStream, keepStream } from "../mesh/stream.ts";
 import type { Cursor } from "../proto/gen/parley/v1/record_pb.ts";
-import { type Payload, type Publication, type PublishRequest, SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
+import {
+  type Payload,
+  type Publication,
+  type PublishRequest,
+  SessionService,
+} from "../proto/gen/parley/session/v1/session_pb.ts";
 
 /** In larger groups cursors are told together, once in a while. */
 const eagerCursorsMax = 16;
@@ -44,7 +49,10 @@ export class Fanout {
     const session = createClient(SessionService, this.#surroundings.transport(SessionService));
     let first = true;
     this.#stream = keepStream(this.#surroundings, "publish", async (signal) => {
-      const publications = (this.#publications = new Gather(this.#surroundings.clock, publicationsMax));
+      const publications = (this.#publications = new Gather(
+        this.#surroundings.clock,
+        publicationsMax,
+      ));
       if (!first) this.#resyncEverybody();
       first = false;
       const requests = mapped<Publication[], PublishRequest>(publications, (batch) => ({
@@ -69,7 +77,12 @@ export class Fanout {
     for (const { conversation, records } of drafts) {
       for (const { cell, origin, audience } of records) {
         const { seq, record } = cell;
-        const value = { $typeName: "parley.session.v1.RecordPayload" as const, conversationId: conversation.id, seq, record };
+        const value = {
+          $typeName: "parley.session.v1.RecordPayload" as const,
+          conversationId: conversation.id,
+          seq,
+          record,
+        };
         this.#publish(audience, origin, { case: "record", value });
       }
     }
@@ -89,7 +102,11 @@ export class Fanout {
 
   typing(conversation: Conversation, userId: string, origin: string): void {
     const others = conversation.audience.filter((other) => other !== userId);
-    const value = { $typeName: "parley.v1.Typing" as const, conversationId: conversation.id, userId };
+    const value = {
+      $typeName: "parley.v1.Typing" as const,
+      conversationId: conversation.id,
+      userId,
+    };
     this.#publish(others, origin, { case: "typing", value });
   }
 
@@ -106,13 +123,24 @@ export class Fanout {
     });
   }
 
-  #cursorsTo(audience: string[], origin: string, conversation: Conversation, userIds: Iterable<string>): void {
+  #cursorsTo(
+    audience: string[],
+    origin: string,
+    conversation: Conversation,
+    userIds: Iterable<string>,
+  ): void {
     const cursors: Cursor[] = [];
     for (const userId of userIds) {
       const member = conversation.members.get(userId);
       if (member === undefined || member.leftSeq !== 0) continue;
       const { deliveredSeq, readSeq } = member;
-      cursors.push({ $typeName: "parley.v1.Cursor", conversationId: conversation.id, userId, deliveredSeq, readSeq });
+      cursors.push({
+        $typeName: "parley.v1.Cursor",
+        conversationId: conversation.id,
+        userId,
+        deliveredSeq,
+        readSeq,
+      });
     }
     if (cursors.length === 0) return;
     const value = { $typeName: "parley.session.v1.Cursors" as const, cursors };

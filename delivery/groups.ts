@@ -9,12 +9,14 @@ import { Kind } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 const titleMax = 200;
 
 export function checkClientId(clientId: Uint8Array): void {
-  if (clientId.length !== 16) throw invalid(`client_id has ${clientId.length} bytes: send 16 random ones`);
+  if (clientId.length !== 16)
+    throw invalid(`client_id has ${clientId.length} bytes: send 16 random ones`);
 }
 
 function checkTitle(title: string): void {
   const length = [...title].length;
-  if (length < 1 || length > titleMax) throw invalid(`the title has ${length} characters: use 1 to ${titleMax}`);
+  if (length < 1 || length > titleMax)
+    throw invalid(`the title has ${length} characters: use 1 to ${titleMax}`);
 }
 
 function checkMembers(userIds: readonly string[]): void {
@@ -36,7 +38,8 @@ export function creation(userId: string, request: CreateGroupRequest): Membershi
   checkTitle(request.title);
   checkCount(request.memberIds.length + 1);
   checkMembers(request.memberIds);
-  if (request.memberIds.includes(userId)) throw invalid("you are a member already: name only the others");
+  if (request.memberIds.includes(userId))
+    throw invalid("you are a member already: name only the others");
   return { added: [userId, ...request.memberIds], removed: [], title: request.title };
 }
 
@@ -47,7 +50,8 @@ export function update(
   request: UpdateGroupRequest,
 ): MembershipChange | undefined {
   conversation.present(userId);
-  if (conversation.kind !== Kind.GROUP) throw notAllowed("a direct conversation has two members and no title");
+  if (conversation.kind !== Kind.GROUP)
+    throw notAllowed("a direct conversation has two members and no title");
   checkClientId(request.clientId);
   checkMembers(request.addMemberIds);
   checkMembers(request.removeMemberIds);

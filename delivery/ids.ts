@@ -15,7 +15,8 @@ export function checkUserId(userId: string): void {
 /** The two users of a direct conversation, or undefined where the id names none. */
 export function directUsers(conversationId: string): readonly [string, string] | undefined {
   const [prefix, first, second, more] = conversationId.split(":");
-  if (prefix !== "d" || first === undefined || second === undefined || more !== undefined) return undefined;
+  if (prefix !== "d" || first === undefined || second === undefined || more !== undefined)
+    return undefined;
   if (!userIdSyntax.test(first) || !userIdSyntax.test(second) || first >= second) return undefined;
   return [first, second];
 }

@@ -48,7 +48,10 @@ export function createDelivery(
         owner.drop(draft.conversation, error);
       }
       if (!revoked) return;
-      surroundings.log.error({ incarnation: ownership.incarnation }, "revoked: another process owns these shards now");
+      surroundings.log.error(
+        { incarnation: ownership.incarnation },
+        "revoked: another process owns these shards now",
+      );
       owner.dropAll(unavailable("this conversation has another owner now"));
       ownership.beginAgain();
     },

@@ -32,13 +32,10 @@ export class Operations {
   }
 
   task(operation: Operation, to: Answerer): Task {
-    return {
-      run: (conversation) => this.#run(conversation, operation, to),
-      refuse: (error: ConnectError) => to.answer(refusal(operation.operationId, error)),
-    };
+    return new OperationTask(this, operation, to);
   }
 
-  #run(conversation: Conversation, asked: Operation, to: Answerer): Promise<void> | void {
+  run(conversation: Conversation, asked: Operation, to: Answerer): Promise<void> | void {
     const { operation } = asked;
     switch (operation.case) {
       case "send":
@@ -47,28 +44,48 @@ export class Operations {
         return this.#moveCursor(conversation, asked, operation.value, to);
       case "typing":
         conversation.present(asked.userId);
-        if (conversation.memberCount <= smallGroupMax) this.#parts.fanout.typing(conversation, asked.userId, asked.origin);
+        if (conversation.memberCount <= smallGroupMax)
+          this.#parts.fanout.typing(conversation, asked.userId, asked.origin);
         return;
       case undefined:
         throw invalid("the operation names nothing to do");
     }
   }
 
-  #send(conversation: Conversation, asked: Operation, send: Send, to: Answerer): Promise<void> | void {
+  #send(
+    conversation: Conversation,
+    asked: Operation,
+    send: Send,
+    to: Answerer,
+  ): Promise<void> | void {
     checkClientId(send.clientId);
     if (conversation.exists) conversation.present(asked.userId);
-    else if (directUsers(conversation.id)?.includes(asked.userId) !== true) throw noConversation(conversation.id);
+    else if (directUsers(conversation.id)?.includes(asked.userId) !== true)
+      throw noConversation(conversation.id);
     const { retry, knownHeadSeq } = send;
-    const scan = retry && knownHeadSeq < conversation.headSeq && !conversation.earlier(recentKey(asked.userId, send.clientId));
+    const scan =
+      retry &&
+      knownHeadSeq < conversation.headSeq &&
+      !conversation.earlier(recentKey(asked.userId, send.clientId));
     if (!scan) return this.#append(conversation, asked, send, to);
     return this.#scan(conversation, asked, send).then((place) => {
       if (place === undefined) this.#append(conversation, asked, send, to);
-      else this.#answerSent(this.#parts.committer.draft(conversation), asked, { kind: "duplicate", place }, to);
+      else
+        this.#answerSent(
+          this.#parts.committer.draft(conversation),
+          asked,
+          { kind: "duplicate", place },
+          to,
+        );
     });
   }
 
   /** Whether an earlier try made the message: exact however late, since it reads the log from where the first try began. */
-  async #scan(conversation: Conversation, asked: Operation, send: Send): Promise<Verdict["place"] | undefined> {
+  async #scan(
+    conversation: Conversation,
+    asked: Operation,
+    send: Send,
+  ): Promise<Verdict["place"] | undefined> {
     const { seq, timeMs } = await this.#storage.findSend(
       {
         conversationId: conversation.id,
@@ -83,7 +100,9 @@ export class Operations {
 
   #append(conversation: Conversation, asked: Operation, send: Send, to: Answerer): void {
     if (send.replyToSeq > conversation.headSeq) {
-      throw invalid(`reply_to_seq ${send.replyToSeq} is beyond the conversation's head ${conversation.headSeq}`);
+      throw invalid(
+        `reply_to_seq ${send.replyToSeq} is beyond the conversation's head ${conversation.headSeq}`,
+      );
     }
     const epoch = this.#parts.ownership.epochOf(conversation.id);
     const draft = this.#parts.committer.draft(conversation);
@@ -92,28 +111,59 @@ export class Operations {
       conversation.begin(users);
       for (const userId of users) draft.touched.add(userId);
     }
-    const verdict = conversation.append(asked.userId, send.clientId, send.content, epoch, this.#clock.now());
+    const verdict = conversation.append(
+      asked.userId,
+      send.clientId,
+      send.content,
+      epoch,
+      this.#clock.now(),
+    );
     if (verdict.kind === "appended") {
       draft.cells.push(verdict.cell);
-      draft.records.push({ cell: verdict.cell, origin: asked.origin, audience: conversation.audience });
+      draft.records.push({
+        cell: verdict.cell,
+        origin: asked.origin,
+        audience: conversation.audience,
+      });
       draft.touched.add(asked.userId);
     }
     this.#answerSent(draft, asked, verdict, to);
   }
 
-  #answerSent(draft: Draft, asked: Operation, { kind, place }: Pick<Verdict, "kind" | "place">, to: Answerer): void {
-    draft.answers.push({ to, outcome: sent(asked.operationId, place.seq, place.timeMs, kind === "duplicate") });
+  #answerSent(
+    draft: Draft,
+    asked: Operation,
+    { kind, place }: Pick<Verdict, "kind" | "place">,
+    to: Answerer,
+  ): void {
+    draft.answers.push({
+      to,
+      outcome: sent(asked.operationId, place.seq, place.timeMs, kind === "duplicate"),
+    });
   }
 
-  #moveCursor(conversation: Conversation, asked: Operation, move: MoveCursor, to: Answerer): Promise<void> | void {
+  #moveCursor(
+    conversation: Conversation,
+    asked: Operation,
+    move: MoveCursor,
+    to: Answerer,
+  ): Promise<void> | void {
     const member = conversation.present(asked.userId);
     conversation.checkCursor(move.deliveredSeq, move.readSeq);
     const ordinal = move.readSeq > member.readSeq ? conversation.ordinalAt(move.readSeq) : 0;
     if (ordinal !== undefined) return this.#moved(conversation, asked, move, ordinal, to);
-    return this.#ordinal(conversation, move.readSeq).then((found) => this.#moved(conversation, asked, move, found, to));
+    return this.#ordinal(conversation, move.readSeq).then((found) =>
+      this.#moved(conversation, asked, move, found, to),
+    );
   }
 
-  #moved(conversation: Conversation, asked: Operation, move: MoveCursor, ordinal: number, to: Answerer): void {
+  #moved(
+    conversation: Conversation,
+    asked: Operation,
+    move: MoveCursor,
+    ordinal: number,
+    to: Answerer,
+  ): void {
     const { userId, origin, operationId } = asked;
     const member = conversation.present(userId);
     const draft = this.#parts.committer.draft(conversation);
@@ -126,10 +176,38 @@ export class Operations {
 
   /** The ordinal of an old record in a group, from the log. */
   async #ordinal(conversation: Conversation, seq: number): Promise<number> {
-    const page = { conversationId: conversation.id, afterSeq: seq - 1, beforeSeq: seq + 1, limit: 1, userId: "" };
+    const page = {
+      conversationId: conversation.id,
+      afterSeq: seq - 1,
+      beforeSeq: seq + 1,
+      limit: 1,
+      userId: "",
+    };
     const { pages } = await this.#storage.read({ pages: [page] }, { timeoutMs: 30_000 });
     const record = pages[0]?.records[0];
-    if (record === undefined) throw unavailable("the record that the cursor names could not be read");
+    if (record === undefined)
+      throw unavailable("the record that the cursor names could not be read");
     return decodeRecord(record).ordinal;
+  }
+}
+
+/** A class, since closures for each operation would cost more than what they do. */
+class OperationTask implements Task {
+  readonly #operations: Operations;
+  readonly #asked: Operation;
+  readonly #to: Answerer;
+
+  constructor(operations: Operations, asked: Operation, to: Answerer) {
+    this.#operations = operations;
+    this.#asked = asked;
+    this.#to = to;
+  }
+
+  run(conversation: Conversation): Promise<void> | void {
+    return this.#operations.run(conversation, this.#asked, this.#to);
+  }
+
+  refuse(error: ConnectError): void {
+    this.#to.answer(refusal(this.#asked.operationId, error));
   }
 }

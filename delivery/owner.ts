@@ -43,7 +43,12 @@ export class Owner {
   readonly #storage: Client<typeof StorageService>;
   readonly #held = new Map<string, Held>();
 
-  constructor(surroundings: Surroundings, config: OwnerConfig, ownership: Ownership, committer: Committer) {
+  constructor(
+    surroundings: Surroundings,
+    config: OwnerConfig,
+    ownership: Ownership,
+    committer: Committer,
+  ) {
     this.#surroundings = surroundings;
     this.#config = config;
     this.#ownership = ownership;
@@ -87,7 +92,12 @@ export class Owner {
     for (const [id, held] of this.#held) {
       if (over <= 0) return;
       const { conversation, waiting, usedMs } = held;
-      if (waiting !== undefined || usedMs > beforeMs || conversation.committedSeq < conversation.headSeq) continue;
+      if (
+        waiting !== undefined ||
+        usedMs > beforeMs ||
+        conversation.committedSeq < conversation.headSeq
+      )
+        continue;
       this.#held.delete(id);
       over -= 1;
     }
@@ -101,7 +111,11 @@ export class Owner {
     held.usedMs = this.#surroundings.clock.monotonic();
     try {
       const more = task.run(held.conversation);
-      if (more !== undefined) this.#holdUp(held, more.catch((error: unknown) => task.refuse(ConnectError.from(error))));
+      if (more !== undefined)
+        this.#holdUp(
+          held,
+          more.catch((error: unknown) => task.refuse(ConnectError.from(error))),
+        );
     } catch (error) {
       task.refuse(ConnectError.from(error));
     }
@@ -129,7 +143,11 @@ export class Owner {
       }
     }
     const { conversation } = held;
-    if (!conversation.exists && held.waiting === undefined && this.#held.get(conversation.id) === held) {
+    if (
+      !conversation.exists &&
+      held.waiting === undefined &&
+      this.#held.get(conversation.id) === held
+    ) {
       this.#held.delete(conversation.id);
     }
   }
@@ -140,7 +158,10 @@ export class Owner {
 
   async #load(conversation: Conversation): Promise<void> {
     const tail: Cell[] = [];
-    for await (const part of this.#storage.open({ conversationId: conversation.id }, { timeoutMs: 30_000 })) {
+    for await (const part of this.#storage.open(
+      { conversationId: conversation.id },
+      { timeoutMs: 30_000 },
+    )) {
       if (part.state !== undefined) conversation.restore(part.state);
       for (const member of part.members) conversation.restoreMember(member);
       tail.push(...part.tail);
@@ -156,7 +177,8 @@ export class Owner {
     if (tail.length === 0) return;
     const epoch = this.#ownership.epochOf(conversation.id);
     for (const cell of tail) {
-      if (cell.seq !== conversation.headSeq + 1 || cell.previousTerm !== conversation.headTerm) break;
+      if (cell.seq !== conversation.headSeq + 1 || cell.previousTerm !== conversation.headTerm)
+        break;
       const record = decodeRecord(cell.record);
       const draft = this.#committer.draft(conversation);
       if (!conversation.exists) {
@@ -166,10 +188,17 @@ export class Owner {
       }
       const countable = record.body.case === "message";
       const change = record.body.case === "membership" ? record.body.value : undefined;
-      conversation.adopt(cell, record.senderId, countable, Number(record.timeMs), change && { ...change, title: change.title });
+      conversation.adopt(
+        cell,
+        record.senderId,
+        countable,
+        Number(record.timeMs),
+        change && { ...change, title: change.title },
+      );
       draft.cells.push({ ...cell, epoch });
       draft.records.push({ cell, origin: "", audience: conversation.audience });
-      for (const userId of [record.senderId, ...(change?.added ?? []), ...(change?.removed ?? [])]) draft.touched.add(userId);
+      for (const userId of [record.senderId, ...(change?.added ?? []), ...(change?.removed ?? [])])
+        draft.touched.add(userId);
     }
   }
 }

@@ -18,5 +18,9 @@ export interface Registry {
    * Puts `incarnation` in the place of exactly `expected`, durably, and answers with the new ownership, whose epoch is higher than any
    * before; undefined where somebody else came first.
    */
-  replace(shard: number, expected: Owner | undefined, incarnation: string): Promise<Owner | undefined>;
+  replace(
+    shard: number,
+    expected: Owner | undefined,
+    incarnation: string,
+  ): Promise<Owner | undefined>;
 }

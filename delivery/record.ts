@@ -1,6 +1,10 @@
 /** Writes and reads the bytes of a parley.v1.Record by hand: it is encoded once in its life, for every message, and passed on as it is. */
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import { type Record as ChatRecord, MembershipChangeSchema, RecordSchema } from "../proto/gen/parley/v1/record_pb.ts";
+import {
+  type Record as ChatRecord,
+  MembershipChangeSchema,
+  RecordSchema,
+} from "../proto/gen/parley/v1/record_pb.ts";
 
 /** A membership change as the log keeps it. */
 export interface MembershipChange {
@@ -43,7 +47,8 @@ function writeVarint(out: Buffer, at: number, value: number): number {
 function writeText(out: Buffer, at: number, tag: number, text: string): number {
   out[at] = tag;
   const to = writeVarint(out, at + 1, text.length);
-  return to + out.write(text, to, "latin1");
+  for (let i = 0; i < text.length; i += 1) out[to + i] = text.charCodeAt(i);
+  return to + text.length;
 }
 
 function writeBytes(out: Buffer, at: number, tag: number, bytes: Uint8Array): number {
@@ -57,7 +62,9 @@ function writeBytes(out: Buffer, at: number, tag: number, bytes: Uint8Array): nu
 export function encodeRecord(parts: RecordParts): Uint8Array {
   const { conversationId, senderId, clientId, body } = parts;
   const size =
-    (1 + varintLength(conversationId.length) + conversationId.length) +
+    1 +
+    varintLength(conversationId.length) +
+    conversationId.length +
     (1 + varintLength(parts.seq)) +
     (1 + varintLength(senderId.length) + senderId.length) +
     (clientId.length === 0 ? 0 : 2 + clientId.length) +
@@ -82,7 +89,11 @@ export function encodeRecord(parts: RecordParts): Uint8Array {
 
 export function encodeMembership(change: MembershipChange): Uint8Array {
   const { added, removed, title } = change;
-  const message = create(MembershipChangeSchema, { added, removed, ...(title === undefined ? {} : { title }) });
+  const message = create(MembershipChangeSchema, {
+    added,
+    removed,
+    ...(title === undefined ? {} : { title }),
+  });
   return toBinary(MembershipChangeSchema, message);
 }
 

@@ -10,7 +10,13 @@ import type { Operations } from "./operations.ts";
 import type { Owner } from "./owner.ts";
 import type { Ownership } from "./ownership.ts";
 import { type MembershipChange } from "./record.ts";
-import { invalid, noConversation, notAllowed, overloaded, retryAfterHeader } from "../mesh/errors.ts";
+import {
+  invalid,
+  noConversation,
+  notAllowed,
+  overloaded,
+  retryAfterHeader,
+} from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { Gather, mapped } from "../mesh/pipe.ts";
 import type {
@@ -23,7 +29,10 @@ import type {
   UpdateGroupRequest,
   UpdateGroupResponse,
 } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
-import { type Conversation as ConversationView, ConversationKind } from "../proto/gen/parley/v1/record_pb.ts";
+import {
+  type Conversation as ConversationView,
+  ConversationKind,
+} from "../proto/gen/parley/v1/record_pb.ts";
 
 const outcomesMax = 262_144;
 /** Operations of one stream that may be under way; then its requests wait. */
@@ -49,7 +58,8 @@ class StreamAnswerer implements Answerer {
 
   answer(outcome: Outcome): void {
     this.underWay -= 1;
-    if (!this.outcomes.add(outcome)) this.outcomes.end(overloaded("the gateway does not take outcomes fast enough"));
+    if (!this.outcomes.add(outcome))
+      this.outcomes.end(overloaded("the gateway does not take outcomes fast enough"));
     if (this.inputEnded && this.underWay === 0) this.outcomes.end();
     if (this.underWay < underWayMax) this.#fewer?.();
   }
@@ -71,10 +81,15 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     this.#parts = parts;
   }
 
-  exchange(requests: AsyncIterable<ExchangeRequest>, context: HandlerContext): AsyncIterable<ExchangeResponse> {
+  exchange(
+    requests: AsyncIterable<ExchangeRequest>,
+    context: HandlerContext,
+  ): AsyncIterable<ExchangeResponse> {
     const outcomes = new Gather<Outcome>(this.#surroundings.clock, outcomesMax);
     const answerer = new StreamAnswerer(outcomes);
-    context.signal.addEventListener("abort", () => outcomes.end(context.signal.reason), { once: true });
+    context.signal.addEventListener("abort", () => outcomes.end(context.signal.reason), {
+      once: true,
+    });
     this.#take(requests, answerer).then(
       () => {
         answerer.inputEnded = true;
@@ -82,7 +97,10 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
       },
       (error: unknown) => outcomes.end(error),
     );
-    return mapped(outcomes, (batch) => ({ $typeName: "parley.delivery.v1.ExchangeResponse", outcomes: batch }));
+    return mapped(outcomes, (batch) => ({
+      $typeName: "parley.delivery.v1.ExchangeResponse",
+      outcomes: batch,
+    }));
   }
 
   async createGroup({ userId, request }: CreateGroupRequest): Promise<CreateGroupResponse> {
@@ -96,17 +114,22 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     });
     return {
       $typeName: "parley.delivery.v1.CreateGroupResponse",
-      response: { $typeName: "parley.v1.CreateGroupResponse", conversation: view(conversation.group, userId) },
+      response: {
+        $typeName: "parley.v1.CreateGroupResponse",
+        conversation: view(conversation.group, userId),
+      },
     };
   }
 
   async updateGroup({ userId, request }: UpdateGroupRequest): Promise<UpdateGroupResponse> {
     if (request === undefined) throw invalid("the request is missing");
-    if (request.conversationId.startsWith("d:")) throw notAllowed("a direct conversation has two members and no title");
+    if (request.conversationId.startsWith("d:"))
+      throw notAllowed("a direct conversation has two members and no title");
     const { seq } = await this.#unary(request.conversationId, (group, answer) => {
       if (!group.exists) throw noConversation(group.id);
       const change = update(group, userId, request);
-      if (change === undefined) this.#parts.committer.draft(group).answers.push(answer(group.headSeq));
+      if (change === undefined)
+        this.#parts.committer.draft(group).answers.push(answer(group.headSeq));
       else this.#change(group, userId, request.clientId, change, answer);
     });
     return {
@@ -139,11 +162,18 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
   ): void {
     const { committer, ownership } = this.#parts;
     const before = group.audience;
-    const cell = group.change(userId, clientId, change, ownership.epochOf(group.id), this.#surroundings.clock.now());
+    const cell = group.change(
+      userId,
+      clientId,
+      change,
+      ownership.epochOf(group.id),
+      this.#surroundings.clock.now(),
+    );
     const draft = committer.draft(group);
     draft.cells.push(cell);
     // Those who were removed are told by the record that removes them.
-    const audience = change.removed.length === 0 ? group.audience : [...new Set([...before, ...group.audience])];
+    const audience =
+      change.removed.length === 0 ? group.audience : [...new Set([...before, ...group.audience])];
     draft.records.push({ cell, origin: "", audience });
     for (const id of [...change.added, ...change.removed]) draft.touched.add(id);
     draft.answers.push(answer(cell.seq));
@@ -173,9 +203,21 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
 
 const nobody: Answerer = { answer: () => undefined };
 
-function refused({ code, message, retryAfterMs }: { code: number; message: string; retryAfterMs: number }): ConnectError {
+function refused({
+  code,
+  message,
+  retryAfterMs,
+}: {
+  code: number;
+  message: string;
+  retryAfterMs: number;
+}): ConnectError {
   const known = Object.values(Code).includes(code) ? (code as Code) : Code.Unknown;
-  return new ConnectError(message, known, retryAfterMs > 0 ? { [retryAfterHeader]: String(retryAfterMs) } : {});
+  return new ConnectError(
+    message,
+    known,
+    retryAfterMs > 0 ? { [retryAfterHeader]: String(retryAfterMs) } : {},
+  );
 }
 
 /** A group as one of its members sees it. */

@@ -39,18 +39,35 @@ export function parleySettings(): readonly Setting[] {
 
 function readConfig(read: EnvReader): Readonly<ParleyConfig> {
   const gateway = gatewayConfig(read);
-  const meshHost = read.string("MESH_HOST", "127.0.0.1", "where gRPC listens; it asks for no token: keep it private");
+  const meshHost = read.string(
+    "MESH_HOST",
+    "127.0.0.1",
+    "where gRPC listens; it asks for no token: keep it private",
+  );
   const meshPort = read.int("MESH_PORT", 9_090, [0, 65_535], "the port of gRPC, for operators");
   const dataDirectory = read.string("DATA", "./data", "the directory that keeps everything");
-  const jwtSecret = read.optional("JWT_SECRET", "the secret that tokens are signed with (HS256), 32 bytes at least");
-  const jwtPublicKeyFile = read.optional("JWT_PUBLIC_KEY_FILE", "a PEM file: the key that tokens are checked with");
-  const jwksUrl = read.optional("JWKS_URL", "an address that answers with the keys that tokens are checked with");
+  const jwtSecret = read.optional(
+    "JWT_SECRET",
+    "the secret that tokens are signed with (HS256), 32 bytes at least",
+  );
+  const jwtPublicKeyFile = read.optional(
+    "JWT_PUBLIC_KEY_FILE",
+    "a PEM file: the key that tokens are checked with",
+  );
+  const jwksUrl = read.optional(
+    "JWKS_URL",
+    "an address that answers with the keys that tokens are checked with",
+  );
   const given = [jwtSecret, jwtPublicKeyFile, jwksUrl].filter((one) => one !== undefined).length;
-  if (given > 1) read.wrong("only one of PARLEY_JWT_SECRET, PARLEY_JWT_PUBLIC_KEY_FILE and PARLEY_JWKS_URL can be set");
+  if (given > 1)
+    read.wrong(
+      "only one of PARLEY_JWT_SECRET, PARLEY_JWT_PUBLIC_KEY_FILE and PARLEY_JWKS_URL can be set",
+    );
   if (jwtSecret !== undefined && Buffer.byteLength(jwtSecret) < 32) {
     read.wrong("PARLEY_JWT_SECRET must have 32 bytes at least: make one by `openssl rand -hex 32`");
   }
-  if (jwksUrl !== undefined && !URL.canParse(jwksUrl)) read.wrong(`PARLEY_JWKS_URL must be an address, not "${jwksUrl}"`);
+  if (jwksUrl !== undefined && !URL.canParse(jwksUrl))
+    read.wrong(`PARLEY_JWKS_URL must be an address, not "${jwksUrl}"`);
   if (given === 0 && !loopback.test(gateway.host)) {
     read.wrong(
       `PARLEY_HOST is ${gateway.host}, but nothing says how tokens are checked: set PARLEY_JWT_SECRET, PARLEY_JWT_PUBLIC_KEY_FILE or PARLEY_JWKS_URL`,
@@ -64,7 +81,12 @@ function readConfig(read: EnvReader): Readonly<ParleyConfig> {
     jwtSecret,
     jwtPublicKeyFile,
     jwksUrl,
-    drainMs: read.int("DRAIN_MS", 2_000, [0, 600_000], "over how long clients are sent away when the process stops"),
+    drainMs: read.int(
+      "DRAIN_MS",
+      2_000,
+      [0, 600_000],
+      "over how long clients are sent away when the process stops",
+    ),
     logLevel: read.oneOf("LOG_LEVEL", "info", logLevels, "the least level that is logged"),
     session: sessionConfig(read),
     presence: presenceConfig(read),

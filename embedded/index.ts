@@ -6,7 +6,14 @@ import type { ParleyConfig } from "./config.ts";
 import { fileRegistry } from "./registry.ts";
 import { ownSecret } from "./secret.ts";
 import { createDelivery } from "../delivery/index.ts";
-import { createAuthenticator, createEdgeServer, createGateway, createMedia, edgeConfig, mediaLimits } from "../gateway/index.ts";
+import {
+  createAuthenticator,
+  createEdgeServer,
+  createGateway,
+  createMedia,
+  edgeConfig,
+  mediaLimits,
+} from "../gateway/index.ts";
 import { type Clock, systemClock } from "../mesh/clock.ts";
 import { serveGrpc } from "../mesh/grpc/server.ts";
 import { addHealth } from "../mesh/grpc/health.ts";
@@ -53,8 +60,16 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
     for (let closer = closers.pop(); closer !== undefined; closer = closers.pop()) await closer();
   };
   try {
-    const mesh = new LocalMesh({ clock, onInternalError: (error) => log.error({ err: error }, "a call failed") });
-    const surroundings: Surroundings = { clock, random, log, transport: (service) => mesh.transport(service) };
+    const mesh = new LocalMesh({
+      clock,
+      onInternalError: (error) => log.error({ err: error }, "a call failed"),
+    });
+    const surroundings: Surroundings = {
+      clock,
+      random,
+      log,
+      transport: (service) => mesh.transport(service),
+    };
     const store = await openLmdbStore(config.dataDirectory, { clock, random, log });
     const media = await openMediaFolder(join(config.dataDirectory, "media"), random);
     const storage = createStorage(surroundings, { store, media });
@@ -66,7 +81,11 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
 
     const session = createSession(surroundings, config.session);
     const presence = createPresence(surroundings, config.presence);
-    const delivery = createDelivery(surroundings, config.delivery, fileRegistry(config.dataDirectory));
+    const delivery = createDelivery(
+      surroundings,
+      config.delivery,
+      fileRegistry(config.dataDirectory),
+    );
     const gateway = createGateway(surroundings, config.gateway, auth);
     mesh.serve(StorageService, storage.service);
     mesh.serve(SessionService, session.service);
@@ -83,7 +102,13 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
     addHealth(mesh.handlers, problems, clock);
     addReflection(mesh.handlers);
     const grpc = await listening(
-      serveGrpc({ host: config.meshHost, port: config.meshPort, handlers: mesh.handlers, log, clock }),
+      serveGrpc({
+        host: config.meshHost,
+        port: config.meshPort,
+        handlers: mesh.handlers,
+        log,
+        clock,
+      }),
       "PARLEY_MESH_PORT",
     );
     closers.push(() => grpc.close(graceMs));
@@ -92,13 +117,19 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
       calls: gateway.calls,
       auth,
       upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
-      media: createMedia(surroundings, auth, { ...mediaLimits, mediaMaxBytes: config.gateway.mediaMaxBytes }),
+      media: createMedia(surroundings, auth, {
+        ...mediaLimits,
+        mediaMaxBytes: config.gateway.mediaMaxBytes,
+      }),
       health: problems,
       clock,
       log,
       config: { ...edgeConfig, origins: config.gateway.origins },
     });
-    const port = await listening(edge.listen(config.gateway.host, config.gateway.port), "PARLEY_PORT");
+    const port = await listening(
+      edge.listen(config.gateway.host, config.gateway.port),
+      "PARLEY_PORT",
+    );
     closers.push(
       () => edge.close(graceMs),
       () => gateway.drain(config.drainMs),
@@ -113,9 +144,13 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
 const ownsSecret = ({ jwtSecret, jwtPublicKeyFile, jwksUrl }: ParleyConfig): boolean =>
   jwtSecret === undefined && jwtPublicKeyFile === undefined && jwksUrl === undefined;
 
-async function keyOf(config: ParleyConfig, random: Random): Promise<Parameters<typeof createAuthenticator>[0]> {
+async function keyOf(
+  config: ParleyConfig,
+  random: Random,
+): Promise<Parameters<typeof createAuthenticator>[0]> {
   if (config.jwksUrl !== undefined) return { jwksUrl: config.jwksUrl };
-  if (config.jwtPublicKeyFile !== undefined) return { publicKeyPem: await readFile(config.jwtPublicKeyFile, "utf8") };
+  if (config.jwtPublicKeyFile !== undefined)
+    return { publicKeyPem: await readFile(config.jwtPublicKeyFile, "utf8") };
   return { secret: config.jwtSecret ?? (await ownSecret(config.dataDirectory, random)) };
 }
 
@@ -125,7 +160,9 @@ async function listening<T>(started: Promise<T>, setting: string): Promise<T> {
     return await started;
   } catch (cause) {
     const message = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`${message}: is another Parley running? Choose another port with ${setting}`, { cause });
+    throw new Error(`${message}: is another Parley running? Choose another port with ${setting}`, {
+      cause,
+    });
   }
 }
 

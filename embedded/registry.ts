@@ -16,9 +16,15 @@ export function fileRegistry(directory: string): Registry {
       throw error;
     }
     const parsed: unknown = JSON.parse(text);
-    if (typeof parsed === "object" && parsed !== null && "incarnation" in parsed && "epoch" in parsed) {
+    if (
+      typeof parsed === "object" &&
+      parsed !== null &&
+      "incarnation" in parsed &&
+      "epoch" in parsed
+    ) {
       const { incarnation, epoch } = parsed;
-      if (typeof incarnation === "string" && typeof epoch === "string") return { incarnation, epoch: BigInt(epoch) };
+      if (typeof incarnation === "string" && typeof epoch === "string")
+        return { incarnation, epoch: BigInt(epoch) };
     }
     throw new Error(`${path} does not name an owner: restore it, its epoch must not fall`);
   }
@@ -28,7 +34,8 @@ export function fileRegistry(directory: string): Registry {
     read: () => read(),
     async replace(_shard, expected, incarnation) {
       const present = await read();
-      if (present?.incarnation !== expected?.incarnation || present?.epoch !== expected?.epoch) return undefined;
+      if (present?.incarnation !== expected?.incarnation || present?.epoch !== expected?.epoch)
+        return undefined;
       const next = { incarnation, epoch: (present?.epoch ?? 0n) + 1n };
       await replaceFile(path, JSON.stringify({ incarnation, epoch: String(next.epoch) }) + "\n");
       return next;

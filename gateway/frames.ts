@@ -177,14 +177,18 @@ export function readMove(frame: InFrame): MoveFrame {
   return move;
 }
 
-/** The sender of an encoded Record (which storage kept); empty where it has none. */
+/** The sender of an encoded Record; empty where it has none, or where it is no record. */
 export function senderOf(record: Uint8Array): string {
   const bytes = bufferOf(record);
   const reader = new WireReader(bytes, 0, bytes.length);
-  while (reader.more()) {
-    const tag = reader.tag();
-    if (tag === 3 * 8 + lengthType) return reader.text(tag);
-    reader.skip(tag);
+  try {
+    while (reader.more()) {
+      const tag = reader.tag();
+      if (tag === 3 * 8 + lengthType) return reader.text(tag);
+      reader.skip(tag);
+    }
+  } catch (error) {
+    if (!(error instanceof ProtocolError)) throw error;
   }
   return "";
 }

@@ -93,7 +93,7 @@ export class Operators implements ServiceImpl<typeof GatewayService> {
     const total = leaving.length;
     for (let ended = 0; ended < total;) {
       const share = spreadMs === 0 ? 1 : (this.#clock.monotonic() - beganMs) / spreadMs;
-      const due = Math.min(total, Math.max(ended + 1, Math.ceil(share * total)));
+      const due = Math.min(total, Math.ceil(share * total));
       for (const one of leaving.slice(ended, due)) this.#end(one);
       ended = due;
       if (ended < total) await sleep(this.#clock, stepMs * (0.5 + this.#random.unit()));

@@ -18,7 +18,7 @@ import {
   writeMember,
   writeState,
 } from "./codec.ts";
-import type { Writer } from "./codec.ts";
+import type { Region, Writer } from "./codec.ts";
 import type { Change } from "./commits.ts";
 import type { Conversation } from "./conversation.ts";
 import { conflictError, revokedError } from "./errors.ts";
@@ -31,6 +31,7 @@ const tags = { write: 1, revoke: 2, seen: 3, media: 4 } as const;
 export function appendChange(memtable: Memtable, batch: AppendRequest): Change {
   const { incarnation, writes } = batch;
   const conversations: Conversation[] = [];
+  const planned: number[] = [];
 
   function check(): ConnectError | undefined {
     if (memtable.isRevoked(incarnation)) return revokedError(incarnation);
@@ -51,14 +52,15 @@ export function appendChange(memtable: Memtable, batch: AppendRequest): Change {
   }
 
   return {
-    admit() {
-      const refused = check();
-      if (refused !== undefined) return refused;
-      for (const [index, write] of writes.entries()) conversations[index]?.plan(write.cells);
-      return undefined;
-    },
+    admit: check,
     encode(to) {
-      for (const write of writes) encodeWrite(to, write);
+      for (const [index, write] of writes.entries()) {
+        planned[index] = 0;
+        const conversation = conversations[index];
+        if (conversation !== undefined) {
+          planned[index] = encodeWrite(to, conversation, write);
+        }
+      }
     },
     apply() {
       for (const [index, write] of writes.entries()) {
@@ -67,23 +69,29 @@ export function appendChange(memtable: Memtable, batch: AppendRequest): Change {
       }
     },
     undo() {
-      for (const [index, write] of writes.entries()) conversations[index]?.unplan(write.cells);
+      for (const [index, count] of planned.entries()) conversations[index]?.unplan(count);
     },
   };
 }
 
-function encodeWrite(
-  to: Writer,
-  { conversationId, cells, state, members }: ConversationWrite,
-): void {
+/** Plans for the cells while it encodes them, and answers how many are new. */
+function encodeWrite(to: Writer, conversation: Conversation, write: ConversationWrite): number {
+  const { cells, state, members } = write;
+  const knownSeq = conversation.headSeq;
   to.byte(tags.write);
-  to.text(conversationId);
+  to.text(conversation.id);
   to.uint(cells.length);
-  for (const cell of cells) writeCell(to, cell);
+  for (const cell of cells) {
+    const from = to.length;
+    writeCell(to, cell);
+    if (cell.seq <= knownSeq) continue;
+    conversation.plan(cell, { region: to.region, from, to: to.length });
+  }
   to.byte(state === undefined ? 0 : 1);
   if (state !== undefined) writeState(to, state);
   to.uint(members.length);
   for (const member of members) writeMember(to, member);
+  return conversation.headSeq - knownSeq;
 }
 
 export function revokeChange(memtable: Memtable, incarnation: string): Change {
@@ -134,23 +142,20 @@ export function mediaChange(memtable: Memtable, header: MediaHeader): Change {
 }
 
 /** Applies what a group of the journal has. Doing so again changes nothing. */
-export function replayGroup(memtable: Memtable, body: Uint8Array): void {
+export function replayGroup(memtable: Memtable, body: Buffer): void {
   const from = new Reader(body);
-  while (from.more) replayChange(memtable, from);
+  const region: Region = { bytes: body, base: 0 };
+  while (from.more) replayChange(memtable, from, region);
   memtable.dirtyBytes += body.length;
   memtable.sweep();
 }
 
-function replayChange(memtable: Memtable, from: Reader): void {
+function replayChange(memtable: Memtable, from: Reader, region: Region): void {
   const tag = from.byte();
   switch (tag) {
-    case tags.write: {
-      const conversation = memtable.open(from.text());
-      const write = readWrite(conversation.id, from);
-      conversation.plan(write.cells);
-      memtable.apply(conversation, write);
+    case tags.write:
+      replayWrite(memtable, from, region);
       break;
-    }
     case tags.revoke:
       memtable.revoke(from.text());
       break;
@@ -165,16 +170,24 @@ function replayChange(memtable: Memtable, from: Reader): void {
   }
 }
 
-function readWrite(conversationId: string, from: Reader): ConversationWrite {
-  const cells = Array.from({ length: from.uint() }, () => readCell(from));
+function replayWrite(memtable: Memtable, from: Reader, region: Region): void {
+  const conversation = memtable.open(from.text());
+  const cells = Array.from({ length: from.uint() }, () => {
+    const start = from.at;
+    const cell = readCell(from);
+    if (cell.seq > conversation.headSeq) {
+      conversation.plan(cell, { region, from: start, to: from.at });
+    }
+    return cell;
+  });
   const state = from.byte() === 0 ? undefined : readState(from);
   const members = Array.from({ length: from.uint() }, () => readMember(from));
-  return {
+  memtable.apply(conversation, {
     $typeName: "parley.storage.v1.ConversationWrite",
-    conversationId,
+    conversationId: conversation.id,
     cells,
     state,
     indexUserIds: [],
     members,
-  };
+  });
 }

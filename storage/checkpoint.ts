@@ -20,9 +20,9 @@ export interface CheckpointLimits {
 
 /** More between two checkpoints means fewer rows for each message, more memory, and a longer replay after a crash. */
 export const checkpointLimits: CheckpointLimits = {
-  beginBytes: 32 * 1_048_576,
+  beginBytes: 16 * 1_048_576,
   beginMs: 5_000,
-  waitBytes: 128 * 1_048_576,
+  waitBytes: 64 * 1_048_576,
 };
 
 const retryMs = 1_000;
@@ -185,7 +185,7 @@ class Slices {
     if (flush === undefined) return;
     this.#open = flush;
     const { id } = conversation;
-    const { state, spilled, members, newcomers, cells } = flush;
+    const { state, spilled, members, newcomers, firstSeq, cells } = flush;
     for (const member of spilled ? members : []) {
       await this.#turn();
       if (newcomers.has(member.userId)) this.#rows.membership(member.userId, id);
@@ -194,7 +194,7 @@ class Slices {
     if (!spilled) for (const userId of newcomers) this.#rows.membership(userId, id);
     for (let from = 0; from < cells.length; from += blockCellsMax) {
       await this.#turn();
-      this.#rows.cells(id, cells.slice(from, from + blockCellsMax));
+      this.#rows.cells(id, firstSeq + from, cells.slice(from, from + blockCellsMax));
     }
     this.#rows.conversation(id, { state, spilled, members: spilled ? [] : members });
     this.#flushes.push(flush);

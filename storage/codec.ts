@@ -8,43 +8,65 @@ import type {
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Kind } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
-/** Fields one after another in a buffer that grows. What `slice` answers stays as it is when more is written. */
+/** A part of a buffer that is written once. Places in it count from its base, and hold when it moves to a larger buffer. */
+export interface Region {
+  bytes: Buffer;
+  base: number;
+}
+
+/** Fields one after another in a region. */
 export class Writer {
-  #buffer: Buffer;
+  readonly #capacity: number;
+  #region: Region;
   #at = 0;
 
-  constructor(capacity = 65_536) {
-    this.#buffer = Buffer.allocUnsafeSlow(capacity);
+  constructor(capacity: number) {
+    this.#capacity = capacity;
+    this.#region = { bytes: Buffer.allocUnsafeSlow(capacity), base: 0 };
+  }
+
+  get region(): Region {
+    return this.#region;
   }
 
   get length(): number {
-    return this.#at;
+    return this.#at - this.#region.base;
   }
 
-  /** All that was written, until `reset`. */
+  /** The region's content so far. */
   get bytes(): Buffer {
-    return this.#buffer.subarray(0, this.#at);
+    return this.slice(0);
   }
 
+  /** What was written from `from` on. It stays as it is when more is written. */
   slice(from: number): Buffer {
-    return this.#buffer.subarray(from, this.#at);
+    return this.#region.bytes.subarray(this.#region.base + from, this.#at);
   }
 
-  /** Forgets what is behind `length`. */
+  /** Begins another region. What is in the ones before stays. */
+  begin(): void {
+    this.#region = { bytes: this.#region.bytes, base: this.#at };
+  }
+
+  /** Forgets what is behind `length`, which the next fields write over. */
   reset(length = 0): void {
-    this.#at = length;
+    this.#at = this.#region.base + length;
   }
 
   #reserve(more: number): void {
-    if (this.#at + more <= this.#buffer.length) return;
-    const grown = Buffer.allocUnsafeSlow(Math.max(this.#buffer.length * 2, this.#at + more));
-    this.#buffer.copy(grown, 0, 0, this.#at);
-    this.#buffer = grown;
+    const region = this.#region;
+    if (this.#at + more <= region.bytes.length) return;
+    const { length } = this;
+    const larger = Buffer.allocUnsafeSlow(Math.max(this.#capacity, 2 * length + more));
+    region.bytes.copy(larger, 0, region.base, this.#at);
+    region.bytes = larger;
+    region.base = 0;
+    this.#at = length;
   }
 
   byte(value: number): void {
     this.#reserve(1);
-    this.#buffer[this.#at++] = value;
+    this.#region.bytes[this.#at++] = value;
   }
 
   /** 0 <= value < 2^32. */
@@ -52,10 +74,10 @@ export class Writer {
     this.#reserve(5);
     let rest = value;
     while (rest > 127) {
-      this.#buffer[this.#at++] = (rest & 127) | 128;
+      this.#region.bytes[this.#at++] = (rest & 127) | 128;
       rest >>>= 7;
     }
-    this.#buffer[this.#at++] = rest;
+    this.#region.bytes[this.#at++] = rest;
   }
 
   /** Any 64 bits. Small ones, which terms and times are, as two halves without a big number's cost. */
@@ -64,7 +86,7 @@ export class Writer {
     if (small > Number.MAX_SAFE_INTEGER || small < 0) {
       this.byte(255);
       this.#reserve(8);
-      this.#at = this.#buffer.writeBigUInt64LE(BigInt.asUintN(64, value), this.#at);
+      this.#at = this.#region.bytes.writeBigUInt64LE(BigInt.asUintN(64, value), this.#at);
       return;
     }
     this.byte(0);
@@ -75,7 +97,7 @@ export class Writer {
   text(value: string): void {
     const { length } = value;
     this.#reserve(length * 3 + 5);
-    const buffer = this.#buffer;
+    const buffer = this.#region.bytes;
     if (length < 128) {
       let at = this.#at;
       let index = 0;
@@ -91,14 +113,21 @@ export class Writer {
         return;
       }
     }
-    this.uint(Buffer.byteLength(value));
-    this.#at += buffer.write(value, this.#at);
+    const size = Buffer.byteLength(value);
+    this.uint(size);
+    this.#at += this.#region.bytes.write(value, this.#at, size);
+  }
+
+  /** What is already encoded. */
+  copy(from: Buffer, start: number, end: number): void {
+    this.#reserve(end - start);
+    this.#at += from.copy(this.#region.bytes, this.#at, start, end);
   }
 
   bytesField(value: Uint8Array): void {
     this.uint(value.length);
     this.#reserve(value.length);
-    this.#buffer.set(value, this.#at);
+    this.#region.bytes.set(value, this.#at);
     this.#at += value.length;
   }
 }
@@ -110,6 +139,11 @@ export class Reader {
 
   constructor(bytes: Uint8Array) {
     this.#buffer = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+  }
+
+  /** How much was read. */
+  get at(): number {
+    return this.#at;
   }
 
   get more(): boolean {

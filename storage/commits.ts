@@ -30,8 +30,8 @@ interface Waiting {
 
 /** A group is closed when it has so many bytes, so that its first change does not wait too long for its last one. */
 const groupBytesMax = 1_048_576;
-/** A buffer that grew beyond this is not kept. */
-const keptBufferBytes = 4 * groupBytesMax;
+/** Groups lie one after another in buffers of this size. */
+const bufferBytes = 2 * groupBytesMax;
 
 export class Commits {
   readonly #log: GroupLog;
@@ -39,7 +39,7 @@ export class Commits {
   #boundaries: (() => void)[] = [];
   #running: Promise<void> | undefined;
   #closed = false;
-  #writer = new Writer();
+  readonly #writer = new Writer(bufferBytes);
 
   constructor(log: GroupLog) {
     this.#log = log;
@@ -100,8 +100,6 @@ export class Commits {
       for (const { change } of group.toReversed()) change.undo();
       for (const { reject } of group) reject(error);
       return;
-    } finally {
-      if (bytes > keptBufferBytes) this.#writer = new Writer();
     }
     for (const { change } of group) change.apply();
     this.#log.applied(bytes);

@@ -5,10 +5,26 @@ import type {
   ConversationWrite,
   Member,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { readCell, Reader } from "./codec.ts";
+import type { Region } from "./codec.ts";
 import type { KeptLog } from "./history.ts";
 import { mergeMember, mergeState } from "./history.ts";
 import type { Tables } from "./tables.ts";
 import { inlineMembersMax } from "./tables.ts";
+
+/**
+ * A cell that the tables lack, as the journal has it: an object of three fields lives until the next checkpoint, and not the
+ * message with all its parts, which would cost the garbage collector more than all the rest.
+ */
+export interface EncodedCell {
+  readonly region: Region;
+  readonly from: number;
+  readonly to: number;
+}
+
+function decoded({ region, from, to }: EncodedCell): Cell {
+  return readCell(new Reader(region.bytes.subarray(region.base + from, region.base + to)));
+}
 
 /** A conversation as it was at one moment, as far as the tables lack it. */
 export interface Flush {
@@ -18,7 +34,8 @@ export interface Flush {
   readonly members: readonly Member[];
   /** Those of the members whose membership rows the tables lack. */
   readonly newcomers: ReadonlySet<string>;
-  readonly cells: readonly Cell[];
+  readonly firstSeq: number;
+  readonly cells: readonly EncodedCell[];
 }
 
 export class Conversation implements KeptLog {
@@ -40,7 +57,7 @@ export class Conversation implements KeptLog {
   /** Whether the tables have anything of it. */
   #stored: boolean;
   /** What the tables lack of the log, up to headSeq. Those above the state's head are nobody's to see yet. */
-  #cells: Cell[] = [];
+  #cells: EncodedCell[] = [];
   /** Whether members have rows of their own. `#members` has all of them, or, where spilled, those that the tables lack. */
   #spilled: boolean;
   readonly #members = new Map<string, Member>();
@@ -63,28 +80,29 @@ export class Conversation implements KeptLog {
     return this.headSeq;
   }
 
+  get #firstSeq(): number {
+    return this.headSeq - this.#cells.length + 1;
+  }
+
   cellAt(seq: number): Cell | undefined {
-    const first = this.#cells[0];
-    if (first !== undefined && seq >= first.seq) return this.#cells[seq - first.seq];
-    return this.#tables.cells(this.id, seq, seq)[0];
+    const cell = this.#cells[seq - this.#firstSeq];
+    return cell === undefined ? this.#tables.cells(this.id, seq, seq)[0] : decoded(cell);
   }
 
-  /** Takes up cells that were found to link. They are seen once `apply` raises the state. */
-  plan(cells: readonly Cell[]): void {
-    for (const cell of cells) {
-      if (cell.seq <= this.headSeq) continue;
-      this.#cells.push(cell);
-      this.headSeq = cell.seq;
-      this.headTerm = cell.term;
-    }
+  /** Takes up a cell that was found to link, as it is encoded. It is seen once `apply` raises the state. */
+  plan({ seq, term }: Cell, encoded: EncodedCell): void {
+    this.#cells.push(encoded);
+    this.headSeq = seq;
+    this.headTerm = term;
   }
 
-  /** Takes back what was planned last. */
-  unplan(cells: readonly Cell[]): void {
-    for (const cell of cells.toReversed()) if (this.#cells.at(-1) === cell) this.#cells.pop();
+  /** Takes back the cells that were planned last. */
+  unplan(count: number): void {
+    this.#cells.length -= count;
     const last = this.#cells.at(-1);
-    this.headSeq = last?.seq ?? this.state?.headSeq ?? 0;
-    this.headTerm = last?.term ?? this.state?.headTerm ?? 0n;
+    const { seq, term } = last === undefined ? { seq: undefined, term: undefined } : decoded(last);
+    this.headSeq = seq ?? this.state?.headSeq ?? 0;
+    this.headTerm = term ?? this.state?.headTerm ?? 0n;
   }
 
   /** Tells of users who were no members before. */
@@ -122,11 +140,12 @@ export class Conversation implements KeptLog {
 
   cells(firstSeq: number, lastSeq: number): Cell[] {
     const last = Math.min(lastSeq, this.state?.headSeq ?? 0);
-    const first = this.#cells[0];
-    if (first === undefined || last < first.seq) return this.#tables.cells(this.id, firstSeq, last);
-    const here = this.#cells.slice(Math.max(firstSeq - first.seq, 0), last - first.seq + 1);
-    if (firstSeq >= first.seq) return here;
-    return [...this.#tables.cells(this.id, firstSeq, first.seq - 1), ...here];
+    const first = this.#firstSeq;
+    const stored =
+      firstSeq < first ? this.#tables.cells(this.id, firstSeq, Math.min(last, first - 1)) : [];
+    if (last < first) return stored;
+    const here = this.#cells.slice(Math.max(firstSeq - first, 0), last - first + 1).map(decoded);
+    return stored.length === 0 ? here : [...stored, ...here];
   }
 
   /** What the tables lack, or undefined where that is nothing. One flush at a time; `flushed` or `unflushed` must follow. */
@@ -135,7 +154,7 @@ export class Conversation implements KeptLog {
     const { state } = this;
     if (state === undefined) return undefined;
     this.flushing = true;
-    const firstSeq = this.#cells[0]?.seq ?? 0;
+    const firstSeq = this.#firstSeq;
     const newcomers = this.#newcomers;
     this.#newcomers = new Set();
     return {
@@ -144,6 +163,7 @@ export class Conversation implements KeptLog {
       spilled: this.#spilled,
       members: [...this.#members.values()],
       newcomers,
+      firstSeq,
       cells: this.#cells.slice(0, state.headSeq - firstSeq + 1),
     };
   }

@@ -91,7 +91,7 @@ export class Journal {
 
   /** Where a group's body begins in what `append` is given. */
   static begin(group: Writer): void {
-    group.reset();
+    group.begin();
     for (let index = 0; index < groupHeaderBytes; index += 1) group.byte(0);
   }
 

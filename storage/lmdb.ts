@@ -32,6 +32,7 @@ export interface LmdbSettings {
   log: Logger;
   /** For tests and measurements. */
   limits?: Partial<CheckpointLimits>;
+  cachedConversationsMax?: number;
 }
 
 /**
@@ -56,7 +57,7 @@ async function openLocked(dataDir: DataDir, settings: LmdbSettings): Promise<Sto
     await chmod(join(path, "tables.mdb-lock"), 0o600);
     await checkFormat(path, tables);
     const { journal, groups } = await Journal.open(path, settings.random, tables.applied);
-    const memtable = new Memtable(tables);
+    const memtable = new Memtable(tables, settings.cachedConversationsMax);
     for (const { body } of groups) replayGroup(memtable, body);
     return new LmdbStore({ dataDir, tables, journal, memtable }, settings);
   } catch (error) {

@@ -55,9 +55,7 @@ class WireScan {
       this.skip();
       return nothing;
     }
-    const length = this.#varint();
-    const from = this.#at;
-    this.#at += length;
+    const from = this.#passed(this.#varint());
     return this.#message.subarray(from, this.#at);
   }
 
@@ -70,10 +68,17 @@ class WireScan {
 
   skip(): void {
     if (this.#wireType === varint) this.#varint();
-    else if (this.#wireType === lengthDelimited) this.#at += this.#varint();
-    else if (this.#wireType === fixed64) this.#at += 8;
-    else if (this.#wireType === fixed32) this.#at += 4;
+    else if (this.#wireType === lengthDelimited) this.#passed(this.#varint());
+    else if (this.#wireType === fixed64) this.#passed(8);
+    else if (this.#wireType === fixed32) this.#passed(4);
     else this.#at = this.#message.length;
+  }
+
+  /** Goes on by so many bytes, and answers from where. */
+  #passed(length: number): number {
+    const from = this.#at;
+    this.#at = from + length;
+    return from;
   }
 
   #varint(): number {

@@ -13,12 +13,12 @@ import {
   readMember,
   readState,
   Reader,
-  writeCell,
   writeMedia,
   writeMember,
   writeState,
   Writer,
 } from "./codec.ts";
+import type { EncodedCell } from "./conversation.ts";
 import { writeError } from "./disk.ts";
 
 export const formatVersion = 1;
@@ -283,19 +283,19 @@ export class Rows {
   }
 
   /** Cells that follow on one another, blockCellsMax at most, as blocks of bounded size. */
-  cells(conversationId: string, cells: readonly Cell[]): void {
+  cells(conversationId: string, firstSeq: number, cells: readonly EncodedCell[]): void {
     let from = this.#values.length;
-    let first: Cell | undefined;
-    for (const cell of cells) {
-      if (first !== undefined && this.#values.length - from + cell.record.length > blockBytesMax) {
-        this.#put("log", seqKey(conversationId, first.seq), from);
+    let blockSeq = firstSeq;
+    for (const [index, { region, from: start, to: end }] of cells.entries()) {
+      const full = this.#values.length - from + (end - start) > blockBytesMax;
+      if (full && this.#values.length > from) {
+        this.#put("log", seqKey(conversationId, blockSeq), from);
         from = this.#values.length;
-        first = undefined;
+        blockSeq = firstSeq + index;
       }
-      first ??= cell;
-      writeCell(this.#values, cell);
+      this.#values.copy(region.bytes, region.base + start, region.base + end);
     }
-    if (first !== undefined) this.#put("log", seqKey(conversationId, first.seq), from);
+    if (this.#values.length > from) this.#put("log", seqKey(conversationId, blockSeq), from);
   }
 
   revoked(incarnation: string): void {

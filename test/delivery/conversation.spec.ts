@@ -7,7 +7,8 @@ import { decodeRecord } from "../../delivery/record.ts";
 import { Kind } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 
 const idOf = (n: number): Uint8Array => new Uint8Array(16).fill(n);
-const text = (body: string): Uint8Array => Buffer.concat([Buffer.from([0x0a, body.length]), Buffer.from(body)]);
+const text = (body: string): Uint8Array =>
+  Buffer.concat([Buffer.from([0x0a, body.length]), Buffer.from(body)]);
 
 function direct(): Conversation {
   const conversation = new Conversation("d:alice:bob", Kind.DIRECT);
@@ -17,14 +18,22 @@ function direct(): Conversation {
 
 function group(...userIds: string[]): Conversation {
   const conversation = new Conversation("g:0123456789abcdefghijkl", Kind.GROUP);
-  conversation.change("alice", idOf(0), { added: ["alice", ...userIds], removed: [], title: "G" }, 1n, 1_000);
+  conversation.change(
+    "alice",
+    idOf(0),
+    { added: ["alice", ...userIds], removed: [], title: "G" },
+    1n,
+    1_000,
+  );
   return conversation;
 }
 
 describe("a conversation", () => {
   it("gives seqs without holes, in the order of the sends (P3, P4)", () => {
     const conversation = direct();
-    const seqs = [1, 2, 3].map((n) => conversation.append("alice", idOf(n), text(`${n}`), 7n, 1_000 + n).place.seq);
+    const seqs = [1, 2, 3].map(
+      (n) => conversation.append("alice", idOf(n), text(`${n}`), 7n, 1_000 + n).place.seq,
+    );
     assert.deepEqual(seqs, [1, 2, 3]);
     assert.equal(conversation.headOrdinal, 3);
   });
@@ -63,18 +72,25 @@ describe("a conversation", () => {
   it("forgets old first tries, but none that is not committed", () => {
     const conversation = direct();
     const numbered = (n: number): Uint8Array => Buffer.from(String(n).padStart(16, "0"));
-    for (let n = 1; n <= 2_000; n += 1) conversation.append("alice", numbered(n), text("x"), 7n, 1_000);
+    for (let n = 1; n <= 2_000; n += 1)
+      conversation.append("alice", numbered(n), text("x"), 7n, 1_000);
     conversation.committed(1_000);
-    assert.equal(conversation.append("alice", numbered(1_001), text("x"), 7n, 1_000).kind, "duplicate");
+    assert.equal(
+      conversation.append("alice", numbered(1_001), text("x"), 7n, 1_000).kind,
+      "duplicate",
+    );
     assert.equal(conversation.append("alice", numbered(1), text("x"), 7n, 1_000).kind, "appended");
   });
 
   it("moves cursors forward only (P5)", () => {
-    const moves = fc.array(fc.tuple(fc.integer({ min: 0, max: 20 }), fc.integer({ min: 0, max: 20 })));
+    const moves = fc.array(
+      fc.tuple(fc.integer({ min: 0, max: 20 }), fc.integer({ min: 0, max: 20 })),
+    );
     fc.assert(
       fc.property(moves, (all) => {
         const conversation = direct();
-        for (let n = 1; n <= 20; n += 1) conversation.append("alice", idOf(n), text("x"), 7n, 1_000);
+        for (let n = 1; n <= 20; n += 1)
+          conversation.append("alice", idOf(n), text("x"), 7n, 1_000);
         const bob = conversation.present("bob");
         let before = { ...bob };
         for (const [delivered, read] of all) {
@@ -98,16 +114,35 @@ describe("a conversation", () => {
   it("counts messages, not membership changes", () => {
     const conversation = group("bob");
     conversation.append("alice", idOf(1), text("x"), 7n, 1_000);
-    conversation.change("alice", idOf(2), { added: ["carol"], removed: [], title: undefined }, 7n, 1_000);
+    conversation.change(
+      "alice",
+      idOf(2),
+      { added: ["carol"], removed: [], title: undefined },
+      7n,
+      1_000,
+    );
     conversation.append("alice", idOf(3), text("x"), 7n, 1_000);
-    assert.deepEqual([0, 1, 2, 3, 4].map((seq) => conversation.ordinalAt(seq)), [0, 0, 1, 1, 2]);
-    assert.equal(conversation.members.get("carol")?.readOrdinal, 1, "carol came when there was one message");
+    assert.deepEqual(
+      [0, 1, 2, 3, 4].map((seq) => conversation.ordinalAt(seq)),
+      [0, 0, 1, 1, 2],
+    );
+    assert.equal(
+      conversation.members.get("carol")?.readOrdinal,
+      1,
+      "carol came when there was one message",
+    );
   });
 
   it("lets a new member read from its joining on, and a former one to its removal (P8)", () => {
     const conversation = group("bob");
     conversation.append("alice", idOf(1), text("x"), 7n, 1_000);
-    conversation.change("alice", idOf(2), { added: ["carol"], removed: ["bob"], title: undefined }, 7n, 1_000);
+    conversation.change(
+      "alice",
+      idOf(2),
+      { added: ["carol"], removed: ["bob"], title: undefined },
+      7n,
+      1_000,
+    );
     assert.equal(conversation.members.get("carol")?.floorSeq, 3);
     assert.equal(conversation.members.get("bob")?.leftSeq, 3);
     assert.throws(() => conversation.present("bob"), { code: Code.NotFound });
@@ -128,7 +163,10 @@ describe("a conversation", () => {
     const verdict = conversation.append("bob", idOf(4), text("hi"), 7n, 1_234);
     assert.ok(verdict.kind === "appended");
     const record = decodeRecord(verdict.cell.record);
-    assert.deepEqual([record.seq, record.senderId, record.timeMs, record.ordinal], [1, "bob", 1_234n, 1]);
+    assert.deepEqual(
+      [record.seq, record.senderId, record.timeMs, record.ordinal],
+      [1, "bob", 1_234n, 1],
+    );
     assert.deepEqual(Buffer.from(record.clientId), Buffer.from(idOf(4)));
     assert.ok(record.body.case === "message" && record.body.value.text === "hi");
   });
@@ -137,7 +175,16 @@ describe("a conversation", () => {
 describe("a conversation's id", () => {
   it("names both users of a direct conversation in order, or none", () => {
     assert.deepEqual(directUsers("d:alice:bob"), ["alice", "bob"]);
-    for (const wrong of ["d:bob:alice", "d:alice:alice", "d:alice", "d:a:b:c", "d::b", "g:alice:bob", "d:a b:c", ""]) {
+    for (const wrong of [
+      "d:bob:alice",
+      "d:alice:alice",
+      "d:alice",
+      "d:a:b:c",
+      "d::b",
+      "g:alice:bob",
+      "d:a b:c",
+      "",
+    ]) {
       assert.equal(directUsers(wrong), undefined, wrong);
       assert.equal(kindOf(wrong), Kind.UNSPECIFIED, wrong);
     }

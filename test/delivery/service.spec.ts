@@ -34,7 +34,13 @@ function cell(seq: number, term: bigint, previousTerm: bigint, id: number): Cell
 
 const members = ["alice", "bob"].map((userId) => create(MemberSchema, { userId, floorSeq: 1 }));
 const stateAt = (headSeq: number, headTerm: bigint) =>
-  create(ConversationStateSchema, { kind: Kind.DIRECT, headSeq, headOrdinal: headSeq, headTerm, memberCount: 2 });
+  create(ConversationStateSchema, {
+    kind: Kind.DIRECT,
+    headSeq,
+    headOrdinal: headSeq,
+    headTerm,
+    memberCount: 2,
+  });
 
 const meshes: Record<string, () => Promise<Mesh>> = {
   local: () => Promise.resolve(new LocalMesh({ wire: true })),
@@ -56,7 +62,11 @@ for (const [mode, start] of Object.entries(meshes)) {
       await world.start();
       world.send(1, "alice", direct, 1);
       const batch = await until(() => world.appends[0]);
-      assert.deepEqual([world.publications.length, world.outcomes.length], [0, 0], "nobody sees it before the commit");
+      assert.deepEqual(
+        [world.publications.length, world.outcomes.length],
+        [0, 0],
+        "nobody sees it before the commit",
+      );
       world.respond(batch, Stage.COMMITTED);
       await until(() => world.publications[0]);
       assert.equal(world.outcomes.length, 0, "not sent before the index");
@@ -69,18 +79,27 @@ for (const [mode, start] of Object.entries(meshes)) {
     });
 
     it("commits what gathered while a batch was under way as one batch", async () => {
-      world.answer = (batch) => (batch.batchId === 1n ? "silent" : [response(batch, Stage.INDEXED)]);
+      world.answer = (batch) =>
+        batch.batchId === 1n ? "silent" : [response(batch, Stage.INDEXED)];
       await world.start();
       world.send(1, "alice", direct, 1);
       const first = await until(() => world.appends[0]);
       world.send(2, "alice", direct, 2);
       world.send(3, "bob", direct, 3);
       world.send(4, "carol", "d:bob:carol", 4);
-      world.submit({ operationId: 5, userId: "dan", conversationId: "d:x:y", operation: { case: "send", value: {} } });
+      world.submit({
+        operationId: 5,
+        userId: "dan",
+        conversationId: "d:x:y",
+        operation: { case: "send", value: {} },
+      });
       await world.outcome(5);
       await until(() => world.finds !== undefined);
       world.respond(first, Stage.INDEXED);
-      assert.deepEqual([await world.sentSeq(2), await world.sentSeq(3), await world.sentSeq(4)], [2, 3, 1]);
+      assert.deepEqual(
+        [await world.sentSeq(2), await world.sentSeq(3), await world.sentSeq(4)],
+        [2, 3, 1],
+      );
       assert.ok(world.appends.length <= 3);
     });
 
@@ -89,7 +108,10 @@ for (const [mode, start] of Object.entries(meshes)) {
       world.send(1, "alice", direct, 1);
       world.send(2, "alice", direct, 1);
       assert.deepEqual([await world.sentSeq(1), await world.sentSeq(2)], [1, 1]);
-      assert.equal(world.appends.flatMap(({ writes }) => writes.flatMap(({ cells }) => cells)).length, 1);
+      assert.equal(
+        world.appends.flatMap(({ writes }) => writes.flatMap(({ cells }) => cells)).length,
+        1,
+      );
     });
 
     it("searches the log for a retry that memory does not know, from where its first try began (P2)", async () => {
@@ -99,7 +121,10 @@ for (const [mode, start] of Object.entries(meshes)) {
       world.send(1, "alice", direct, 1, { retry: true, knownHeadSeq: 4 });
       const outcome = await world.outcome(1);
       assert.ok(outcome.case === "sent");
-      assert.deepEqual([outcome.value.seq, outcome.value.timeMs, outcome.value.duplicate], [7, 77n, true]);
+      assert.deepEqual(
+        [outcome.value.seq, outcome.value.timeMs, outcome.value.duplicate],
+        [7, 77n, true],
+      );
       assert.deepEqual(world.finds, [{ afterSeq: 4 }]);
       assert.equal(world.appends.length, 1, "even this answer passed a check of the incarnation");
     });
@@ -122,7 +147,12 @@ for (const [mode, start] of Object.entries(meshes)) {
       world.send(1, "alice", direct, 1);
       const first = await until(() => world.appends[0]);
       world.send(2, "alice", direct, 2);
-      world.submit({ operationId: 3, userId: "dan", conversationId: "d:x:y", operation: { case: "send", value: {} } });
+      world.submit({
+        operationId: 3,
+        userId: "dan",
+        conversationId: "d:x:y",
+        operation: { case: "send", value: {} },
+      });
       await world.outcome(3);
       failing = false;
       world.respond(first, Stage.FAILED, Code.ResourceExhausted, "the disk is full");
@@ -139,7 +169,8 @@ for (const [mode, start] of Object.entries(meshes)) {
     });
 
     it("sends a batch of unknown fate again, the same in every bit (P1, P2)", async () => {
-      world.answer = (batch) => (world.appends.length === 1 ? "break" : [response(batch, Stage.INDEXED)]);
+      world.answer = (batch) =>
+        world.appends.length === 1 ? "break" : [response(batch, Stage.INDEXED)];
       await world.start();
       world.send(1, "alice", direct, 1);
       await until(() => world.appends[0]);
@@ -167,7 +198,11 @@ for (const [mode, start] of Object.entries(meshes)) {
       world.kept = { state: stateAt(2, 2n), members, tail };
       await world.start();
       world.send(1, "bob", direct, 9);
-      assert.equal(await world.sentSeq(1), 5, "the record at 5 does not link, the one at 7 has a hole before it");
+      assert.equal(
+        await world.sentSeq(1),
+        5,
+        "the record at 5 does not link, the one at 7 has a hole before it",
+      );
       const cells = world.appends.flatMap(({ writes }) => writes.flatMap((write) => write.cells));
       assert.deepEqual(
         cells.map(({ seq, epoch, term, previousTerm }) => [seq, epoch, term, previousTerm]),
@@ -177,7 +212,10 @@ for (const [mode, start] of Object.entries(meshes)) {
           [5, 6n, 6n, 5n],
         ],
       );
-      assert.deepEqual(world.publications.map(({ payload }) => payload?.payload.case), ["record", "record", "record"]);
+      assert.deepEqual(
+        world.publications.map(({ payload }) => payload?.payload.case),
+        ["record", "record", "record"],
+      );
     });
 
     it("drops everything when it learns that it was revoked", async () => {
@@ -200,7 +238,10 @@ for (const [mode, start] of Object.entries(meshes)) {
       world.send(3, "eve", "nonsense", 3);
       for (const id of [1, 2, 3]) {
         const outcome = await world.outcome(id);
-        assert.ok(outcome.case === "refused" && outcome.value.code === Code.NotFound, `operation ${id}`);
+        assert.ok(
+          outcome.case === "refused" && outcome.value.code === Code.NotFound,
+          `operation ${id}`,
+        );
       }
       assert.equal(world.appends.length, 0);
     });
@@ -218,15 +259,22 @@ for (const [mode, start] of Object.entries(meshes)) {
         });
       move(1, 3, 2);
       const first = await world.outcome(1);
-      assert.ok(first.case === "moved" && first.value.deliveredSeq === 3 && first.value.readSeq === 2);
+      assert.ok(
+        first.case === "moved" && first.value.deliveredSeq === 3 && first.value.readSeq === 2,
+      );
       move(2, 1, 1);
       const second = await world.outcome(2);
-      assert.ok(second.case === "moved" && second.value.deliveredSeq === 3 && second.value.readSeq === 2);
+      assert.ok(
+        second.case === "moved" && second.value.deliveredSeq === 3 && second.value.readSeq === 2,
+      );
       move(3, 5, 0);
       const third = await world.outcome(3);
       assert.ok(third.case === "refused" && third.value.code === Code.InvalidArgument);
       const row = world.appends[0]?.writes[0]?.members[0];
-      assert.deepEqual([row?.userId, row?.deliveredSeq, row?.readSeq, row?.readOrdinal], ["bob", 3, 2, 2]);
+      assert.deepEqual(
+        [row?.userId, row?.deliveredSeq, row?.readSeq, row?.readOrdinal],
+        ["bob", 3, 2, 2],
+      );
       assert.equal(world.publications.length, 1);
       assert.equal(world.publications[0]?.exceptOrigin, "g1/2");
       assert.ok(world.events.indexOf("append") < world.events.indexOf("publish cursors"));
@@ -234,7 +282,10 @@ for (const [mode, start] of Object.entries(meshes)) {
 
     describe("groups", () => {
       const create3 = (memberIds: string[], title = "Lunch") =>
-        world.client.createGroup({ userId: "alice", request: { clientId: new Uint8Array(16).fill(1), title, memberIds } });
+        world.client.createGroup({
+          userId: "alice",
+          request: { clientId: new Uint8Array(16).fill(1), title, memberIds },
+        });
 
       it("are made once, however often it is tried (P2)", async () => {
         await world.start();
@@ -260,11 +311,14 @@ for (const [mode, start] of Object.entries(meshes)) {
           [many, "x", /at most 100000 members, not 100001/],
         ];
         for (const [memberIds, title, message] of wrong) {
-          await assert.rejects(create3(memberIds, title), (error: { code: Code; message: string }) => {
-            assert.equal(error.code, Code.InvalidArgument);
-            assert.match(error.message, message);
-            return true;
-          });
+          await assert.rejects(
+            create3(memberIds, title),
+            (error: { code: Code; message: string }) => {
+              assert.equal(error.code, Code.InvalidArgument);
+              assert.match(error.message, message);
+              return true;
+            },
+          );
         }
         assert.equal(world.appends.length, 0);
       });
@@ -273,13 +327,27 @@ for (const [mode, start] of Object.entries(meshes)) {
         await world.start();
         const id = (await create3(["bob"])).response?.conversation?.conversationId ?? "";
         const update = (userId: string, n: number, request: object) =>
-          world.client.updateGroup({ userId, request: { conversationId: id, clientId: new Uint8Array(16).fill(n), ...request } });
-        assert.equal((await update("bob", 2, { addMemberIds: ["carol"], title: "Dinner" })).response?.seq, 2);
+          world.client.updateGroup({
+            userId,
+            request: { conversationId: id, clientId: new Uint8Array(16).fill(n), ...request },
+          });
+        assert.equal(
+          (await update("bob", 2, { addMemberIds: ["carol"], title: "Dinner" })).response?.seq,
+          2,
+        );
         assert.equal((await update("bob", 3, { removeMemberIds: ["bob"] })).response?.seq, 3);
-        assert.deepEqual(world.publications.at(-1)?.userIds.toSorted(), ["alice", "bob", "carol"], "bob is told that he left");
+        assert.deepEqual(
+          world.publications.at(-1)?.userIds.toSorted(),
+          ["alice", "bob", "carol"],
+          "bob is told that he left",
+        );
         await assert.rejects(update("bob", 4, { title: "Mine" }), { code: Code.NotFound });
         await assert.rejects(update("eve", 5, { title: "Mine" }), { code: Code.NotFound });
-        assert.equal((await update("alice", 6, { removeMemberIds: ["bob"] })).response?.seq, 3, "nothing left to change");
+        assert.equal(
+          (await update("alice", 6, { removeMemberIds: ["bob"] })).response?.seq,
+          3,
+          "nothing left to change",
+        );
       });
 
       it("of more than 16 members hear of cursors together (P9)", async () => {
@@ -293,11 +361,17 @@ for (const [mode, start] of Object.entries(meshes)) {
         }
         for (const n of others.keys()) await world.outcome(n + 1);
         await until(() => world.publications.length === 21);
-        assert.ok(world.publications.slice(1).every(({ userIds }) => userIds.length === 1), "so far only their own devices");
+        assert.ok(
+          world.publications.slice(1).every(({ userIds }) => userIds.length === 1),
+          "so far only their own devices",
+        );
         world.clock.advance(1_000);
         const last = await until(() => world.publications[21]);
         assert.equal(last.userIds.length, 21);
-        assert.ok(last.payload?.payload.case === "cursors" && last.payload.payload.value.cursors.length === 20);
+        assert.ok(
+          last.payload?.payload.case === "cursors" &&
+            last.payload.payload.value.cursors.length === 20,
+        );
       });
     });
   });

@@ -117,33 +117,59 @@ export class World {
     this.#operations.offer(create(ExchangeRequestSchema, { operations }));
   }
 
-  send(operationId: number, userId: string, conversationId: string, id: number, more: { retry?: boolean; knownHeadSeq?: number } = {}): void {
-    const value = { clientId: new Uint8Array(16).fill(id), content: Buffer.from([0x0a, 1, 65]), ...more };
-    this.submit({ operationId, userId, conversationId, origin: "g1/1", operation: { case: "send", value } });
+  send(
+    operationId: number,
+    userId: string,
+    conversationId: string,
+    id: number,
+    more: { retry?: boolean; knownHeadSeq?: number } = {},
+  ): void {
+    const value = {
+      clientId: new Uint8Array(16).fill(id),
+      content: Buffer.from([0x0a, 1, 65]),
+      ...more,
+    };
+    this.submit({
+      operationId,
+      userId,
+      conversationId,
+      origin: "g1/1",
+      operation: { case: "send", value },
+    });
   }
 
   outcome(operationId: number): Promise<Outcome["outcome"]> {
-    return until(() => this.outcomes.find((outcome) => outcome.operationId === operationId)?.outcome);
+    return until(
+      () => this.outcomes.find((outcome) => outcome.operationId === operationId)?.outcome,
+    );
   }
 
   async sentSeq(operationId: number): Promise<number> {
     const outcome = await this.outcome(operationId);
-    if (outcome.case !== "sent") throw new Error(`operation ${operationId} was ${outcome.case}: ${JSON.stringify(outcome.value)}`);
+    if (outcome.case !== "sent")
+      throw new Error(
+        `operation ${operationId} was ${outcome.case}: ${JSON.stringify(outcome.value)}`,
+      );
     return outcome.value.seq;
   }
 
   async #listen(): Promise<void> {
     try {
-      for await (const { outcomes } of this.client.exchange(this.#operations, { signal: this.#abort.signal })) {
+      for await (const { outcomes } of this.client.exchange(this.#operations, {
+        signal: this.#abort.signal,
+      })) {
         this.outcomes.push(...outcomes);
         for (const { operationId } of outcomes) this.events.push(`outcome ${operationId}`);
       }
     } catch (error) {
-      if (ConnectError.from(error).code !== Code.Canceled && !this.#abort.signal.aborted) throw error;
+      if (ConnectError.from(error).code !== Code.Canceled && !this.#abort.signal.aborted)
+        throw error;
     }
   }
 
-  async *#publish(requests: AsyncIterable<{ publications: Publication[] }>): AsyncGenerator<object> {
+  async *#publish(
+    requests: AsyncIterable<{ publications: Publication[] }>,
+  ): AsyncGenerator<object> {
     for await (const { publications } of requests) {
       this.publications.push(...publications);
       for (const { payload } of publications) this.events.push(`publish ${payload?.payload.case}`);
@@ -157,7 +183,10 @@ export class World {
     yield* responses;
   }
 
-  async #takeAppends(requests: AsyncIterable<AppendRequest>, responses: Pipe<AppendResponse>): Promise<void> {
+  async #takeAppends(
+    requests: AsyncIterable<AppendRequest>,
+    responses: Pipe<AppendResponse>,
+  ): Promise<void> {
     try {
       for await (const batch of requests) {
         this.appends.push(batch);
@@ -204,6 +233,11 @@ function fail(): never {
   throw new ConnectError("not in this test", Code.Unimplemented);
 }
 
-export function response(batch: AppendRequest, stage: Stage, code = 0, message = ""): AppendResponse {
+export function response(
+  batch: AppendRequest,
+  stage: Stage,
+  code = 0,
+  message = "",
+): AppendResponse {
   return create(AppendResponseSchema, { batchId: batch.batchId, stage, code, message });
 }

@@ -36,12 +36,15 @@ import type {
   Attachment,
 } from "../../proto/gen/parley/session/v1/session_pb.ts";
 import {
+  ConversationStateSchema,
   GetMediaResponseSchema,
   IndexRowSchema,
   Kind,
+  MemberSchema,
   StorageService,
 } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import type {
+  ConversationState,
   IndexRow,
   ListMembersResponse,
   MediaHeader,
@@ -92,13 +95,20 @@ export function row(
   conversationId: string,
   userId: string,
   headSeq: number,
-  more: MessageInitShape<typeof IndexRowSchema> = {},
+  state: Partial<ConversationState> = {},
+  member: Partial<Member> = {},
 ): IndexRow {
+  const usual = {
+    kind: Kind.DIRECT,
+    headSeq,
+    headOrdinal: headSeq,
+    memberCount: 2,
+    headTimeMs: 5n,
+  };
   return create(IndexRowSchema, {
     conversationId,
-    state: { kind: Kind.DIRECT, headSeq, headOrdinal: headSeq, memberCount: 2, headTimeMs: 5n },
-    member: { userId, floorSeq: 1 },
-    ...more,
+    state: Object.assign(create(ConversationStateSchema, usual), state),
+    member: Object.assign(create(MemberSchema, { userId, floorSeq: 1 }), member),
   });
 }
 

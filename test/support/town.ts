@@ -1,0 +1,127 @@
+/** A running Parley with the devices that a test has opened there. */
+import { randomBytes } from "node:crypto";
+import { createClient } from "@connectrpc/connect";
+import type { Client } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
+import type { DescService } from "@bufbuild/protobuf";
+import type { Record } from "../../proto/gen/parley/v1/record_pb.ts";
+import type { SyncResponse } from "../../proto/gen/parley/v1/chat_pb.ts";
+import type { Device, Who } from "./device.ts";
+import { ConnectDevice, SocketDevice } from "./device.ts";
+import type { RunningParley, Settings, Start } from "./parley.ts";
+import { tokenFor } from "./parley.ts";
+import { SocketClient } from "./socket-client.ts";
+
+type Extra = Partial<Pick<Who, "syncToken" | "recordsPerConversation">>;
+type Open<D extends Device> = (who: Who) => Promise<D>;
+
+export class Town {
+  #parley: RunningParley;
+  readonly #open: (() => Promise<unknown>)[] = [];
+
+  private constructor(parley: RunningParley) {
+    this.#parley = parley;
+  }
+
+  static async start(start: Start, settings?: Settings): Promise<Town> {
+    return new Town(await start(settings));
+  }
+
+  get url(): string {
+    return this.#parley.url;
+  }
+
+  get meshUrl(): string {
+    return this.#parley.meshUrl;
+  }
+
+  async device<D extends Device>(
+    open: Open<D>,
+    userId: string,
+    deviceId: string,
+    extra: Extra = {},
+  ): Promise<D> {
+    const device = await open({ url: this.url, token: await tokenFor(userId), deviceId, ...extra });
+    this.#open.push(() => device.close());
+    return device;
+  }
+
+  onSocket(userId: string, deviceId = "phone", extra: Extra = {}): Promise<SocketDevice> {
+    return this.device((who) => SocketDevice.open(who), userId, deviceId, extra);
+  }
+
+  onConnect(userId: string, deviceId = "phone", extra: Extra = {}): Promise<ConnectDevice> {
+    return this.device((who) => ConnectDevice.open(who), userId, deviceId, extra);
+  }
+
+  /** A WebSocket that has said nothing yet. */
+  async socket(options?: Parameters<typeof SocketClient.open>[1]): Promise<SocketClient> {
+    const socket = await SocketClient.open(this.url, options);
+    this.#open.push(() => socket.cut());
+    return socket;
+  }
+
+  /** Of a service inside, as operators call it. */
+  operator<S extends DescService>(service: S): Client<S> {
+    return createClient(service, createGrpcTransport({ baseUrl: this.meshUrl }));
+  }
+
+  /** Closes what the test has opened. */
+  async leave(): Promise<void> {
+    await Promise.all(this.#open.splice(0).map((close) => close()));
+  }
+
+  async restart(): Promise<void> {
+    await this.leave();
+    this.#parley = await this.#parley.restart();
+  }
+
+  async close(): Promise<void> {
+    await this.leave();
+    await this.#parley.close();
+  }
+}
+
+export const newClientId = (): Uint8Array<ArrayBuffer> => new Uint8Array(randomBytes(16));
+
+/** A send to a user, of a text. */
+export const textTo = (userId: string, text: string) => ({
+  to: { case: "userId", value: userId } as const,
+  clientId: newClientId(),
+  content: { text },
+});
+
+/** A send into a conversation, of a text. */
+export const textInto = (conversationId: string, text: string) => ({
+  to: { case: "conversationId", value: conversationId } as const,
+  clientId: newClientId(),
+  content: { text },
+});
+
+export const directId = (one: string, other: string): string =>
+  `d:${[one, other].toSorted().join(":")}`;
+
+export const textOf = ({ body }: Record): string =>
+  body.case === "message" ? body.value.text : `<${String(body.case)}>`;
+
+/** All that a user has by now, page after page. */
+export async function syncAll(
+  device: Device,
+  { token = new Uint8Array(), records = 50 }: { token?: Uint8Array<ArrayBuffer>; records?: number } = {},
+): Promise<SyncResponse> {
+  const all: SyncResponse["conversations"] = [];
+  for (let next = token; ;) {
+    const answer = await device.sync({ token: next, recordsPerConversation: records });
+    all.push(...answer.conversations);
+    if (answer.complete) return { ...answer, conversations: all };
+    next = new Uint8Array(answer.token);
+  }
+}
+
+/** One conversation as the user has it by now. */
+export async function synced(device: Device, conversationId: string) {
+  const { conversations } = await syncAll(device);
+  const delta = conversations.find((one) => one.conversation?.conversationId === conversationId);
+  if (delta?.conversation === undefined) throw new Error(`no ${conversationId} in the sync`);
+  return { ...delta, conversation: delta.conversation };
+}
