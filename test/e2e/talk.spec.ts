@@ -1,9 +1,9 @@
 /** Two people talk: the whole path, through the edge that clients see, over each of its protocols. */
 import assert from "node:assert/strict";
 import { Code } from "@connectrpc/connect";
-import { protocols } from "../support/device.ts";
+import { chatClient, protocols } from "../support/device.ts";
 import type { Device } from "../support/device.ts";
-import { modes } from "../support/parley.ts";
+import { modes, tokenFor } from "../support/parley.ts";
 import {
   Town,
   directId,
@@ -288,9 +288,13 @@ for (const [mode, start] of Object.entries(modes)) {
       assert.deepEqual(alice.inbox.records.map(textOf), ["theirs"]);
       await alice.moveCursor({ conversationId: "d:alice:bob", readSeq: 2 });
       await bob.inbox.cursor("d:alice:bob", "alice", 2, 2);
-      await bob.moveCursor({ conversationId: "d:alice:bob", readSeq: 2 });
-      await alice.inbox.cursor("d:alice:bob", "bob", 2, 2);
-      assert.ok(alice.inbox.cursors.every(({ userId }) => userId === "bob"));
+      await alice.send(textTo("bob", "mine, too"));
+      await bob.moveCursor({ conversationId: "d:alice:bob", readSeq: 3 });
+      await alice.inbox.cursor("d:alice:bob", "bob", 3, 3);
+      assert.deepEqual(
+        alice.inbox.cursors.map(({ userId }) => userId),
+        ["bob"],
+      );
     });
 
     it("P4: takes the sends of one batch in their order", async () => {
@@ -312,11 +316,12 @@ for (const [mode, start] of Object.entries(modes)) {
 
     it("P6: a long poll waits for a change, then says what it was", async () => {
       const erin = await town.onSocket("erin");
-      const frank = await town.onConnect("frank");
+      const { client: frank } = await town.onConnect("frank", "desk");
+      const polling = chatClient(town.url, await tokenFor("frank"), "phone");
       await erin.send(textTo("frank", "first"));
-      const token = new Uint8Array((await syncAll(frank)).token);
-      const poll = frank.client.sync({ token, waitMs: 30_000, recordsPerConversation: 1 });
-      const other = await frank.client.sync({ token, waitMs: 1 });
+      const token = new Uint8Array((await frank.sync({})).token);
+      const poll = polling.sync({ token, waitMs: 30_000, recordsPerConversation: 1 });
+      const other = await frank.sync({ token, waitMs: 1 });
       assert.deepEqual(other.conversations, []);
       assert.equal(other.complete, true);
       await erin.send(textTo("frank", "second"));
@@ -325,7 +330,7 @@ for (const [mode, start] of Object.entries(modes)) {
         conversations.flatMap(({ records }) => records.map(textOf)),
         ["second"],
       );
-      const next = frank.client.sync({ token, waitMs: 30_000, recordsPerConversation: 1 });
+      const next = polling.sync({ token, waitMs: 30_000, recordsPerConversation: 1 });
       assert.equal((await next).conversations.length, 1);
     });
 

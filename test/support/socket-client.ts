@@ -153,7 +153,7 @@ export class SocketClient {
   }
 
   #received(data: Buffer): void {
-    for (const { requestId, frame } of fromBinary(ServerBatchSchema, data).frames) {
+    for (const { requestId, frame } of fromBinary(ServerBatchSchema, new Uint8Array(data)).frames) {
       if (requestId === 0) this.#told(frame);
       else this.#answered(requestId, frame);
     }
