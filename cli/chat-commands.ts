@@ -34,15 +34,13 @@ const usage = {
   quit: ["/quit", "end (also Ctrl-C)"],
 } as const;
 
-export const tickLegend =
-  "…  on its way    ✓  sent    ✓✓  delivered    ✓✓ read  read by all    ✗  failed, with the reason";
+export const tickLegend = "… on its way   ✓ sent   ✓✓ delivered to all   ✓✓ read by all   ✗ failed";
 
 export const commandHelp: readonly string[] = [
+  tickLegend,
   ...Object.values(usage).map(([call, does]) => `${call.padEnd(20)}${does}`),
   "//text              a message that begins with a slash",
   "Ctrl-J              a new line within the message",
-  "",
-  tickLegend,
 ];
 
 export function parseCommand(line: string): ChatCommand {

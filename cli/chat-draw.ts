@@ -48,8 +48,10 @@ export function draw(state: ChatState, nowMs: number, size: Size, calendar: Cale
   const room = Math.max(1, size.rows - header.length - 2 - input.rows.length);
   const notice = state.notice
     .flatMap((line) => wrap(cleanLine(line), columns - 2))
-    .slice(0, Math.max(0, room - 2));
-  const noticeRows = notice.map((text): Row => [{ text: ` ${text}`, color: "yellow" }]);
+    .slice(0, Math.max(0, room - 1));
+  const noticeRows = notice.map((text): Row => [
+    { text: ` ${text}`, ...(state.notice.length === 1 ? { color: "yellow" } : {}) },
+  ]);
   const bodyRows = room - noticeRows.length;
   const body =
     state.open === undefined
@@ -122,7 +124,7 @@ function presenceSpan(state: ChatState, user: string, nowMs: number, calendar: C
 function linkSpan(link: Link, nowMs: number): Span {
   switch (link.t) {
     case "live":
-      return { text: "connected ", dim: true };
+      return { text: liveTexts[link.transport], dim: true };
     case "connecting":
       return { text: "connecting… ", color: "yellow" };
     case "waiting":
@@ -134,6 +136,13 @@ function linkSpan(link: Link, nowMs: number): Span {
       return { text: "not connected ", color: "red" };
   }
 }
+
+/** Over long polls nobody is seen coming, going or typing. */
+const liveTexts: Record<(Link & { t: "live" })["transport"], string> = {
+  websocket: "connected ",
+  connect: "connected (stream) ",
+  poll: "connected (polling) ",
+};
 
 interface Body {
   readonly rows: Row[];

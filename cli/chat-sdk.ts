@@ -27,7 +27,7 @@ export type ChatSdk = Pick<
 export function linkOf(connection: Connection, nowMs: number): Link {
   switch (connection.t) {
     case "live":
-      return { t: "live" };
+      return { t: "live", transport: connection.trail.transport };
     case "idle":
     case "connecting":
     case "greeting":

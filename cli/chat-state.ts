@@ -1,10 +1,15 @@
 /** What the chat's screen is drawn from: values only, nothing that acts. */
-import type { Content, ConversationView, Record as LogRecord } from "../client/index.ts";
+import type {
+  Content,
+  ConversationView,
+  Record as LogRecord,
+  TransportName,
+} from "../client/index.ts";
 import { type Editor, emptyEditor } from "./chat-editor.ts";
 
 export type Link =
   | { readonly t: "connecting" }
-  | { readonly t: "live" }
+  | { readonly t: "live"; readonly transport: TransportName }
   | { readonly t: "waiting"; readonly untilMs: number; readonly why: string }
   | { readonly t: "stopped"; readonly why: string };
 

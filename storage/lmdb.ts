@@ -1,5 +1,5 @@
 /** The store of one process: a journal that makes writes durable at once, a memtable that is read, and lmdb tables behind it. */
-import { chmod } from "node:fs/promises";
+import { chmod, open } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
@@ -51,7 +51,7 @@ export async function openLmdbStore(folder: string, settings: LmdbSettings): Pro
 
 async function openLocked(dataDir: DataDir, settings: LmdbSettings): Promise<Store> {
   const { path } = dataDir;
-  const tables = openTables(path);
+  const tables = await openTables(path);
   try {
     await chmod(join(path, "tables.mdb"), 0o600);
     await chmod(join(path, "tables.mdb-lock"), 0o600);
@@ -66,13 +66,34 @@ async function openLocked(dataDir: DataDir, settings: LmdbSettings): Promise<Sto
   }
 }
 
-function openTables(path: string): Tables {
+async function openTables(folder: string): Promise<Tables> {
+  const path = join(folder, "tables.mdb");
   try {
-    return new Tables(path, join(path, "tables.mdb"));
+    await checkMagic(path);
+    return new Tables(folder, path);
   } catch (cause) {
     const reason = cause instanceof Error ? cause.message : String(cause);
-    const message = `the tables in the data directory ${path} cannot be opened (${reason}): restore the directory from a backup`;
+    const message = `the tables in the data directory ${folder} cannot be opened (${reason}): restore the directory from a backup`;
     throw new Error(message, { cause });
+  }
+}
+
+const magicAt = 24;
+const magic = 0xbeefc0de;
+const leastBytes = 8_192;
+
+/** lmdb ends the process when it is given a file that is not its own. */
+async function checkMagic(path: string): Promise<void> {
+  const file = await open(path, "a+", 0o600);
+  try {
+    const { size } = await file.stat();
+    if (size === 0) return;
+    const head = Buffer.alloc(magicAt + 4);
+    await file.read(head, 0, head.length, 0);
+    if (size >= leastBytes && head.readUInt32LE(magicAt) === magic) return;
+    throw new Error("tables.mdb is not a file of lmdb");
+  } finally {
+    await file.close();
   }
 }
 
