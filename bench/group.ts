@@ -115,7 +115,7 @@ class GroupLoad implements Load {
     while (outgoing.underWay < this.#window) outgoing.write(writer, member.seqs.head, nowMs);
   }
 
-  /** All members but those in `except` have seen the group's beginning. */
+  /** All members but the founder, who is answered instead, have seen the group's beginning. */
   begun(): boolean {
     return this.#members.every(({ seqs, connection }) => seqs.head > 0 || connection.number === 0);
   }

@@ -252,7 +252,7 @@ export async function runGrowth(
   for (const { conversations: all } of writers) {
     for (const { id, outgoing } of all) outgoing.address(id);
   }
-  await growth.append(job.roundMessages, "warming up");
+  await growth.append(2 * job.roundMessages, "warming up");
   await growth.syncRounds("first", "warming up");
   await growth.syncRounds("later", "warming up");
   const phase = async (name: string) => {

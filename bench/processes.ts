@@ -18,13 +18,9 @@ const loader = extension === "ts" ? ["--import", import.meta.resolve("tsx")] : [
 const fileOf = (name: string): string =>
   fileURLToPath(new URL(`${name}.${extension}`, import.meta.url));
 
-let pinning: boolean | undefined;
-
 /** Whether processes can be held to a core: needs `taskset` and two cores. */
-export function pins(): boolean {
-  pinning ??= availableParallelism() > 1 && spawnSync("taskset", ["-c", "0", "true"]).status === 0;
-  return pinning;
-}
+export const pins = (): boolean =>
+  availableParallelism() > 1 && spawnSync("taskset", ["-c", "0", "true"]).status === 0;
 
 export interface Started {
   readonly child: ChildProcess;

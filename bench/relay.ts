@@ -2,7 +2,7 @@
  * The yardstick, a process of its own: a bare `ws` server that keeps nothing and sends what one of a pair says to the
  * other. The pair is the path: /1, /2 … Says its port to its parent.
  */
-import { WebSocket, WebSocketServer } from "ws";
+import { type WebSocket, WebSocketServer } from "ws";
 
 const waiting = new Map<string, WebSocket>();
 const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: false });

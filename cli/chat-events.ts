@@ -1,6 +1,12 @@
 /** What happens in a chat, as a line for people and as a line of JSON. Pure. */
 import { Availability } from "../client/index.ts";
-import type { GapEvent, Presence, Record as LogRecord, StatusEvent } from "../client/index.ts";
+import type {
+  GapEvent,
+  Presence,
+  Record as LogRecord,
+  StatusEvent,
+  TransportName,
+} from "../client/index.ts";
 import { changeText, contentText } from "./chat-rows.ts";
 import { messageOf } from "./chat-sdk.ts";
 import { tickMarks } from "./chat-state.ts";
@@ -14,6 +20,7 @@ export type ChatEvent =
   | {
       readonly type: "state";
       readonly state: "connecting" | "live" | "waiting" | "stopped";
+      readonly transport?: TransportName;
       readonly delayMs?: number;
       readonly reason?: string;
     }

@@ -1,10 +1,10 @@
 /** A chat through pipes: each line of the input is sent, whatever happens is printed as a line, for people or as JSON. */
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
-import type { SendHandle, StatusEvent } from "../client/index.ts";
+import type { Connection, SendHandle } from "../client/index.ts";
 import { type ChatEvent, jsonLine, plainLine } from "./chat-events.ts";
 import { type ChatSdk, linkOf, messageOf } from "./chat-sdk.ts";
-import { peerOf } from "./chat-state.ts";
+import { type Link, peerOf } from "./chat-state.ts";
 
 export interface LinesParts {
   readonly sdk: ChatSdk;
@@ -137,14 +137,7 @@ class Lines {
     const here = (id: string): boolean => conversation === undefined || id === conversation;
     sdk.on("connection", (connection) => {
       const link = linkOf(connection, 0);
-      if (link.t === "waiting")
-        this.#say({ type: "state", state: "waiting", delayMs: link.untilMs, reason: link.why });
-      else if (connection.t !== "greeting")
-        this.#say({
-          type: "state",
-          state: link.t,
-          ...(link.t === "stopped" ? { reason: link.why } : {}),
-        });
+      this.#state(connection, link);
       if (link.t === "stopped") this.#complain(link.why);
       this.#watching = false;
     });
@@ -159,7 +152,8 @@ class Lines {
       if (conversation !== undefined) sdk.markRead(conversation, record.seq);
     });
     sdk.on("status", (event) => {
-      if (!("conversationId" in event) || here(event.conversationId)) this.#status(event);
+      if (!("conversationId" in event) || here(event.conversationId))
+        this.#say({ type: "status", status: event });
     });
     sdk.on("typing", ({ conversationId, userId }) => {
       if (here(conversationId) && userId !== me)
@@ -172,8 +166,15 @@ class Lines {
     sdk.on("error", ({ during, error }) => this.#complain(`${during}: ${messageOf(error)}`));
   }
 
-  #status(event: StatusEvent): void {
-    this.#say({ type: "status", status: event });
+  #state(connection: Connection, link: Link): void {
+    if (link.t === "waiting") {
+      const { untilMs: delayMs, why: reason } = link;
+      this.#say({ type: "state", state: "waiting", delayMs, reason });
+    } else if (link.t === "stopped")
+      this.#say({ type: "state", state: "stopped", reason: link.why });
+    else if (link.t === "live") {
+      this.#say({ type: "state", state: "live", transport: link.transport });
+    } else if (connection.t === "connecting") this.#say({ type: "state", state: "connecting" });
   }
 
   /** Tells of the others' coming and going, once it is known who they are. */

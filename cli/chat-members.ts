@@ -26,9 +26,8 @@ export function memberLine(cursor: Cursor, headSeq: number, state: ChatState): s
   const online =
     userId !== state.me && state.presences.get(userId)?.online === true ? "   ● online" : "";
   if (readSeq >= headSeq) return `${name} ✓✓ has read everything${online}`;
+  if (deliveredSeq === 0) return `${name} ✓  has got nothing yet${online}`;
   const got =
-    deliveredSeq >= headSeq
-      ? "✓✓ has got everything"
-      : `✓  has got up to #${deliveredSeq} of ${headSeq}`;
+    deliveredSeq >= headSeq ? "✓✓ has got everything" : `✓  has got #${deliveredSeq} of ${headSeq}`;
   return `${name} ${got}, has read ${readSeq === 0 ? "nothing" : `up to #${readSeq}`}${online}`;
 }

@@ -1,14 +1,14 @@
 /** A chat in a terminal: keeps the state that is drawn in step with the SDK, and does what the user asks. Knows no terminal. */
 import { Availability } from "../client/index.ts";
-import type { Attachment, Presence, SendHandle, StatusEvent } from "../client/index.ts";
+import type { Attachment, Presence, StatusEvent } from "../client/index.ts";
 import { type ChatCommand, commandHelp, parseCommand } from "./chat-commands.ts";
 import { type Key, edit, emptyEditor, submit, textOf } from "./chat-editor.ts";
 import { memberLines } from "./chat-members.ts";
 import { type ChatSdk, linkOf, messageOf } from "./chat-sdk.ts";
+import { Sent } from "./chat-sent.ts";
 import {
   type ChatState,
   type OpenConversation,
-  type Outgoing,
   type Seen,
   emptyState,
   newestHole,
@@ -30,14 +30,11 @@ export interface RoomParts {
 const typingMs = 5_000;
 const pageRecords = 50;
 const watchedMax = 1_000;
-const failedMax = 50;
 
 export class ChatRoom {
   readonly #parts: RoomParts;
   #state: ChatState;
-  readonly #sentTo = new Map<string, string>();
-  readonly #failed = new Map<string, { conversation: string; outgoing: Outgoing }>();
-  readonly #handles = new Map<string, SendHandle>();
+  readonly #sent = new Sent();
   #synced = false;
   /** The open conversation's unread line is known, and its older records were asked for. */
   #settled = false;
@@ -203,8 +200,7 @@ export class ChatRoom {
         ? { user: to.peerId }
         : { conversation: to.id };
     const handle = this.#parts.sdk.send(target, { text, attachments });
-    this.#sentTo.set(handle.clientId, to.id);
-    this.#handles.set(handle.clientId, handle);
+    this.#sent.add(to.id, handle);
     if (this.#state.open?.id === to.id) this.#open({ newAfterSeq: undefined });
     this.#set({ scroll: 0 });
     this.#refresh();
@@ -290,21 +286,8 @@ export class ChatRoom {
   }
 
   #status(event: StatusEvent): void {
-    if (event.status === "failed") {
-      const content = this.#handles.get(event.clientId)?.content;
-      const conversation = this.#sentTo.get(event.clientId);
-      if (content === undefined || conversation === undefined)
-        this.#say(`a message was not sent: ${messageOf(event.error)}`);
-      else {
-        const outgoing = { clientId: event.clientId, content, failed: messageOf(event.error) };
-        this.#failed.set(event.clientId, { conversation, outgoing });
-        for (const oldest of this.#failed.keys())
-          if (this.#failed.size > failedMax) this.#failed.delete(oldest);
-      }
-    }
-    if (event.status !== "pending") {
-      this.#sentTo.delete(event.clientId);
-      this.#handles.delete(event.clientId);
+    if (!this.#sent.status(event) && event.status === "failed") {
+      this.#say(`a message was not sent: ${messageOf(event.error)}`);
     }
     this.#refresh();
   }
@@ -337,7 +320,7 @@ export class ChatRoom {
     const { open } = this.#state;
     if (open !== undefined) {
       const view = conversations.find(({ id }) => id === open.id);
-      this.#open({ view, outgoing: this.#outgoing(open.id) });
+      this.#open({ view, outgoing: this.#sent.outgoing(open.id, sdk.pending()) });
       if (this.#synced && view !== undefined) this.#settle();
     }
     this.#watch();
@@ -353,19 +336,6 @@ export class ChatRoom {
       if (open.records.length < pageRecords) this.#moreQuietly();
     }
     if (scroll === 0 && !view.left && view.readSeq < view.gotSeq) this.#parts.sdk.markRead(open.id);
-  }
-
-  #outgoing(conversation: string): Outgoing[] {
-    const failed = [...this.#failed.values()].filter(
-      (entry) => entry.conversation === conversation,
-    );
-    const waiting = this.#parts.sdk
-      .pending()
-      .filter(
-        (handle) => (handle.conversationId ?? this.#sentTo.get(handle.clientId)) === conversation,
-      )
-      .map(({ clientId, content }) => ({ clientId, content, failed: undefined }));
-    return [...failed.map(({ outgoing }) => outgoing), ...waiting];
   }
 
   async #loadMembers(): Promise<void> {

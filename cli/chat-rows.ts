@@ -66,6 +66,14 @@ export class Calendar {
   }
 }
 
+/** What all parts of the screen are drawn with. */
+export interface Frame {
+  readonly columns: number;
+  readonly rows: number;
+  readonly nowMs: number;
+  readonly calendar: Calendar;
+}
+
 /** Text, then a line for each attachment. */
 export function contentText(content: Content): string {
   const reply = content.replyToSeq === 0 ? "" : `(answers #${content.replyToSeq}) `;

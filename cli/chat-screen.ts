@@ -40,7 +40,7 @@ export function openScreen(terminal: Terminal, room: () => ChatRoom): Screen {
   });
   const redraw = (): void => {
     due = false;
-    const drawing = draw(room().state, Date.now(), size(), calendar);
+    const drawing = draw(room().state, { ...size(), nowMs: Date.now(), calendar });
     show(drawing);
     if (drawing.scroll < room().state.scroll) room().scrollTo(drawing.scroll);
     if (room().title !== title) {
@@ -57,7 +57,7 @@ export function openScreen(terminal: Terminal, room: () => ChatRoom): Screen {
     room().key(characters, key, Math.max(3, size().rows - 8));
 
   stdout.write(enter);
-  const first = draw(room().state, Date.now(), size(), calendar);
+  const first = draw(room().state, { ...size(), nowMs: Date.now(), calendar });
   const listen = (listener: (drawing: Drawing) => void): void => {
     show = listener;
   };

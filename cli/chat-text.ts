@@ -27,7 +27,7 @@ export function splitGraphemes(text: string): string[] {
 
 /** How many cells the text takes. */
 export function cells(text: string): number {
-  // oxlint-disable-next-line no-control-regex -- printable ASCII is what most text is
+  // Printable ASCII is what most text is.
   if (/^[\u0020-\u007e]*$/.test(text)) return text.length;
   let sum = 0;
   for (const grapheme of splitGraphemes(text)) sum += cellsOf(grapheme);

@@ -46,6 +46,8 @@ async function chat(options: ChatOptions): Promise<void> {
       token,
       ...(state === undefined ? {} : { storePath: state.path }),
       ...(options.device === undefined ? {} : { deviceId: options.device }),
+      // A server that was away is no blocked WebSocket: back to it soon, for whoever is online and typing.
+      limits: { upgradeMs: 15_000 },
     });
     try {
       const { stdin, stdout } = process;

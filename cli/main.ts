@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { ConnectError } from "@connectrpc/connect";
 import { Command } from "commander";
+import { addBench } from "./bench.ts";
 import { addChat } from "./chat.ts";
 import { addMessageCommands } from "./messages.ts";
 import { addStart } from "./start.ts";
@@ -28,6 +29,7 @@ addStart(program);
 addToken(program);
 addMessageCommands(program);
 addChat(program);
+addBench(program);
 
 try {
   await program.parseAsync();

@@ -4,6 +4,7 @@ import type { Logger } from "pino";
 import { every } from "../mesh/clock.ts";
 import type { Cancel, Clock } from "../mesh/clock.ts";
 import type { Page, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import type { GatewayConfig } from "./config.ts";
 import type { Connections, Recipient } from "./connections.ts";
 import type { FrameWriter } from "./frames.ts";
 import type { DeliveryLink } from "./links.ts";
@@ -39,6 +40,7 @@ export class Round {
 }
 
 export interface SweepParts {
+  readonly config: Pick<GatewayConfig, "heartbeatMs">;
   readonly clock: Clock;
   readonly log: Logger;
   readonly writer: FrameWriter;
@@ -48,7 +50,9 @@ export interface SweepParts {
   readonly storage: Client<typeof StorageService>;
 }
 
-const sweepMs = 1_000;
+const sweepMaxMs = 1_000;
+/** So that an answer to each heartbeat comes well before the silence is too long. */
+const sweepsPerHeartbeat = 4;
 const usersAtOnce = 500;
 const pagesAtOnce = 16;
 const recordsAgainMax = 50;
@@ -66,7 +70,9 @@ export class Sweep {
   }
 
   start(): void {
-    this.#cancel = every(this.#parts.clock, sweepMs, () => this.#sweep());
+    const { clock, config } = this.#parts;
+    const sweepMs = Math.min(sweepMaxMs, config.heartbeatMs / sweepsPerHeartbeat);
+    this.#cancel = every(clock, sweepMs, () => this.#sweep());
   }
 
   close(): void {

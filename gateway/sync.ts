@@ -49,12 +49,22 @@ function leastOfOthers(least: LeastCursor | undefined, row: KnownRow): number {
 const headOf = ({ state, member }: KnownRow): number =>
   member.leftSeq > 0 ? member.leftSeq : state.headSeq;
 
-/** Grows with whatever changes in the conversation for this user, and never shrinks. */
+/** Versions stay below it, and so do their sums, which is where numbers are exact. */
+const versionsEnd = 2 ** 48;
+
+/**
+ * A fingerprint of all that may change in a row for this user. Not a sum of its parts: these grow for the most part, but the others'
+ * least cursors are lost when the user leaves or the group outgrows them, and a change must not be made up for by another one.
+ */
 export function versionOf(row: KnownRow): number {
-  const { state, member } = row;
-  const own = headOf(row) + member.deliveredSeq + member.readSeq;
-  if (member.leftSeq > 0) return own + 1;
-  return own + leastOfOthers(state.leastDelivered, row) + leastOfOthers(state.leastRead, row);
+  const { conversationId, state, member } = row;
+  const { leftSeq, deliveredSeq, readSeq } = member;
+  const others =
+    leftSeq > 0
+      ? "left"
+      : `${leastOfOthers(state.leastDelivered, row)} ${leastOfOthers(state.leastRead, row)}`;
+  const parts = `${headOf(row)} ${deliveredSeq} ${readSeq} ${others} ${conversationId}`;
+  return (hash32(`+${parts}`) & 0xffff) * 2 ** 32 + hash32(parts);
 }
 
 function kindOf(kind: Kind): ConversationKind {
@@ -76,7 +86,8 @@ export function conversationOf(row: KnownRow): Conversation {
     $typeName: "parley.v1.Conversation",
     conversationId,
     kind: kindOf(state.kind),
-    title: state.title,
+    // What the group is called now, and when somebody last wrote, is no longer this user's affair.
+    title: left ? "" : state.title,
     headSeq: headOf(row),
     floorSeq: member.floorSeq,
     memberCount: left ? 0 : state.memberCount,
@@ -85,7 +96,7 @@ export function conversationOf(row: KnownRow): Conversation {
     unreadCount: left ? 0 : Math.max(0, state.headOrdinal - member.readOrdinal),
     peersDeliveredSeq: left ? 0 : leastOfOthers(state.leastDelivered, row),
     peersReadSeq: left ? 0 : leastOfOthers(state.leastRead, row),
-    headTimeMs: state.headTimeMs,
+    headTimeMs: left ? 0n : state.headTimeMs,
   };
 }
 
@@ -100,7 +111,7 @@ function sketchOf(rows: readonly KnownRow[], log2: number): Sketch {
   const sums = new Array<number>(2 ** log2).fill(0);
   for (const row of rows) {
     const bucket = bucketOf(row.conversationId, log2);
-    sums[bucket] = (sums[bucket] ?? 0) + versionOf(row);
+    sums[bucket] = ((sums[bucket] ?? 0) + versionOf(row)) % versionsEnd;
   }
   return { log2, sums };
 }

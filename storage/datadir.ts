@@ -3,7 +3,7 @@
  * however it dies, so that a lock is stale exactly when nobody answers. (Node has no flock; a file with a process id is wrong
  * after kill -9, in containers, and when ids come again.)
  */
-import { chmod, link, mkdir, mkdtemp, readdir, rename, rm, symlink } from "node:fs/promises";
+import { chmod, link, mkdir, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { connect, createServer } from "node:net";
 import type { Server } from "node:net";
 import { tmpdir } from "node:os";
@@ -23,38 +23,52 @@ export interface DataDir {
 /** Makes the directory where it is not there, for its owner alone, and locks it; or says who must go first. */
 export async function lockDataDir(folder: string, random: Random): Promise<DataDir> {
   const path = resolve(folder);
-  await mkdir(path, { recursive: true, mode: 0o700 });
-  await chmod(path, 0o700);
-  const own = `lock-${newId(random)}`;
+  await makePrivate(path);
+  const own = `arriving-${newId(random)}`;
   return withShortPath(path, async (short) => {
     const server = await listen(path, join(short, own));
     try {
       await claim(path, short, own);
     } catch (error) {
       server.close();
-      await rm(join(path, own), { force: true });
       throw error;
+    } finally {
+      await rm(join(path, own), { force: true });
     }
-    await rm(join(path, own), { force: true });
-    return { path, release: () => release(server, path) };
+    return { path, release: () => new Promise<void>((done) => server.close(() => done())) };
   });
 }
 
+async function makePrivate(path: string): Promise<void> {
+  try {
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    await chmod(path, 0o700);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `the data directory ${path} cannot be made private to this user (${reason}): choose another one`;
+    throw new Error(message, { cause });
+  }
+}
+
+const lockPattern = /^lock-(\d+)$/;
+
 /**
- * Gives the own socket the name `lock`, which only one can: a name is made where there was none. One that nobody answers is
- * first moved away; where it turns out that it was answered after all, since another process was faster, it goes back.
+ * Gives the own socket the next number. A name is made only where there was none, so that one process gets it; who listened
+ * under a lower number and answers no more never will again, since numbers are not used twice: the last lock stays when it is
+ * released.
  */
 async function claim(path: string, short: string, own: string): Promise<void> {
-  const lock = join(path, "lock");
-  for (let tries = 0; tries < 3; tries += 1) {
-    if (await named(join(path, own), lock)) return void (await removeLeftovers(path, own));
-    if (await answers(join(short, "lock"))) throw inUse(path);
-    const stale = `${own}.stale`;
-    if (!(await moved(lock, join(path, stale)))) continue;
-    const wasTaken = await answers(join(short, stale));
-    if (wasTaken) await named(join(path, stale), lock);
-    await rm(join(path, stale), { force: true });
-    if (wasTaken) throw inUse(path);
+  for (let tries = 0; tries < 10; tries += 1) {
+    const names = await readdir(path);
+    const taken = names.map((name) => Number(lockPattern.exec(name)?.[1] ?? 0));
+    const last = Math.max(0, ...taken);
+    if (last > 0 && (await answers(join(short, `lock-${last}`)))) throw inUse(path);
+    if (!(await named(join(path, own), join(path, `lock-${last + 1}`)))) continue;
+    for (const name of names) {
+      const leftover = lockPattern.test(name) || name.startsWith("arriving-");
+      if (leftover && name !== own) await rm(join(path, name), { force: true });
+    }
+    return;
   }
   throw inUse(path);
 }
@@ -64,30 +78,14 @@ const inUse = (path: string): Error =>
     `the data directory ${path} is in use by another process: stop that one, or choose another directory`,
   );
 
+/** False: the new name is there already, or who was first removed the old one. */
 async function named(from: string, to: string): Promise<boolean> {
   try {
     await link(from, to);
     return true;
   } catch (error) {
-    if (errorCode(error) === "EEXIST") return false;
+    if (["EEXIST", "ENOENT"].includes(errorCode(error))) return false;
     throw error;
-  }
-}
-
-async function moved(from: string, to: string): Promise<boolean> {
-  try {
-    await rename(from, to);
-    return true;
-  } catch (error) {
-    if (errorCode(error) === "ENOENT") return false;
-    throw error;
-  }
-}
-
-/** Sockets of processes that were killed while they took the lock. */
-async function removeLeftovers(path: string, own: string): Promise<void> {
-  for (const name of await readdir(path)) {
-    if (name.startsWith("lock-") && name !== own) await rm(join(path, name), { force: true });
   }
 }
 
@@ -115,11 +113,6 @@ function answers(path: string): Promise<boolean> {
       resolvePromise(!["ECONNREFUSED", "ENOENT"].includes(errorCode(error)));
     });
   });
-}
-
-async function release(server: Server, path: string): Promise<void> {
-  await rm(join(path, "lock"), { force: true });
-  await new Promise<void>((done) => server.close(() => done()));
 }
 
 /** A socket's address has little room: a long path gets a short name for as long as `run` takes. */

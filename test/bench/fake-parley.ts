@@ -6,7 +6,7 @@ import { WebSocketServer, type WebSocket } from "ws";
 import {
   ClientBatchSchema,
   ServerBatchSchema,
-  ServerFrameSchema,
+  type ServerFrameSchema,
   type ClientFrame,
 } from "../../proto/gen/parley/v1/frame_pb.ts";
 import type { SendRequest, SyncRequest } from "../../proto/gen/parley/v1/chat_pb.ts";

@@ -228,7 +228,7 @@ for (const [mode, start] of Object.entries(modes)) {
           ["hello", "text/plain", 415, /send application\/json/],
           ["hello", "application/json", 400, /JSON/],
           ["", "application/json", 400, /./],
-          [`{"nothing": 1}`, "application/json", 400, /nothing/],
+          [`{"clientId": "AAAA"}`, "application/json", 400, /to whom/],
           [`{"clientId": "!"}`, "application/json", 400, /client_?id/i],
         ] as const) {
           const answer = await postCall(town.url, token, "Send", body, type);
@@ -478,7 +478,7 @@ for (const [mode, start] of Object.entries(modes)) {
         const before = process.memoryUsage().rss;
         const answer = await put(bytes, "image/png");
         assert.equal(answer.status, 422, answer.text);
-        assert.match(answer.message, /60000 x 60000 pixels; at most 50000000/);
+        assert.match(answer.message, /pixels; at most 50000000/);
         assert.ok(process.memoryUsage().rss - before < 200 * 1_024 * 1_024);
       });
 

@@ -69,7 +69,7 @@ describe("the journal", () => {
 
   it("ends before a group that was cut anywhere", async () => {
     const { journal } = await open(0);
-    await append(journal, "first", "second");
+    await append(journal, "first", "later");
     await journal.close();
     const path = join(folder, "journal-0");
     const whole = join(folder, "whole");

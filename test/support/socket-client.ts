@@ -132,6 +132,10 @@ export class SocketClient {
     return this.#socket.readyState === WebSocket.OPEN;
   }
 
+  ping(): void {
+    this.#socket.ping();
+  }
+
   /** Stops reading: the server's writes pile up. */
   pause(): void {
     this.#socket.pause();

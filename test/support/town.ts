@@ -3,7 +3,9 @@ import { randomBytes } from "node:crypto";
 import { createClient } from "@connectrpc/connect";
 import type { Client } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
+import { toJson } from "@bufbuild/protobuf";
 import type { DescService } from "@bufbuild/protobuf";
+import { RecordSchema } from "../../proto/gen/parley/v1/record_pb.ts";
 import type { Record } from "../../proto/gen/parley/v1/record_pb.ts";
 import type { SyncResponse } from "../../proto/gen/parley/v1/chat_pb.ts";
 import type { Device, Who } from "./device.ts";
@@ -97,6 +99,10 @@ export const textInto = (conversationId: string, text: string) => ({
   clientId: newClientId(),
   content: { text },
 });
+
+/** Records as JSON, to be compared: what bytes are kept in differs from protocol to protocol. */
+export const plain = (records: readonly Record[]): unknown[] =>
+  records.map((record) => toJson(RecordSchema, record));
 
 export const directId = (one: string, other: string): string =>
   `d:${[one, other].toSorted().join(":")}`;
