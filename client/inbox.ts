@@ -8,6 +8,7 @@ import {
 } from "../proto/gen/parley/v1/chat_pb.ts";
 import {
   ConversationKind,
+  CursorSchema,
   RecordSchema,
   type Cursor,
   type Record as LogRecord,
@@ -237,6 +238,7 @@ export class Inbox {
     const { events, cursors } = this.#parts;
     const me = this.#parts.me();
     const conversationId = timeline.id;
+    const wrote = new Map<string, number>();
     this.#touch(timeline);
     this.#boundKept(timeline, keptBefore);
     for (const item of outcome) {
@@ -244,7 +246,15 @@ export class Inbox {
       else {
         const { record } = item;
         events.emit("record", { conversationId, record, own: record.senderId === me });
+        if (record.body.case === "message") wrote.set(record.senderId, record.seq);
       }
+    }
+    // Who writes has read what is before it; no cursor is pushed for that.
+    wrote.delete(me);
+    for (const [userId, seq] of wrote) {
+      this.cursor(
+        create(CursorSchema, { conversationId, userId, deliveredSeq: seq, readSeq: seq }),
+      );
     }
     if (timeline.next > 1 && !timeline.left) cursors.delivered(conversationId, timeline.next - 1);
     this.#filler.look(timeline);

@@ -84,7 +84,7 @@ describe("the client over a WebSocket", () => {
     assert.deepEqual(watch.records, ["1:hello", "2:hi"]);
     assert.deepEqual(
       watch.statuses.map(({ status }) => status),
-      ["pending", "sent"],
+      ["pending", "sent", "read"],
     );
   });
 
@@ -307,6 +307,13 @@ describe("the client over a WebSocket", () => {
     await watch.until(() => client.receipt(bob, seq)?.status === "read");
     const states = watch.statuses.map(({ status }) => status);
     assert.deepEqual(states, ["pending", "sent", "delivered", "read"]);
+  });
+
+  it("takes an answer for a sign that what is before it was read", async () => {
+    const { client, watch } = await ready();
+    const { seq } = await client.send({ user: "bob" }, "1").sent;
+    server.last.push(server.commit(bob, "bob", "2"));
+    await watch.until(() => client.receipt(bob, seq)?.status === "read");
   });
 
   it("answers heartbeats, and syncs where the server's heads add up to more (P6)", async () => {
