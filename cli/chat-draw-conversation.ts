@@ -21,6 +21,7 @@ import { cells, cleanLine, fit, truncate, wrap } from "./chat-text.ts";
 
 const nameColumnsMax = 14;
 const tickColumns = 7;
+const narrowColumns = 40;
 
 /** At most as many rows as the frame has, and how far up that is. */
 export function drawConversation(
@@ -35,7 +36,7 @@ export function drawConversation(
     const text = open.loading || state.link.t !== "live" ? "…" : empty;
     return { rows: [[{ text: ` ${text}`, dim: true }]], scroll: 0 };
   }
-  const place: Place = { ...frame, nameColumns: nameWidth(items, state.me) };
+  const place: Place = { ...frame, nameColumns: nameWidth(items, state.me, frame.columns) };
   // From the newest up, no further than what is shown.
   const rows: Row[] = [];
   for (const item of items.toReversed()) {
@@ -47,12 +48,12 @@ export function drawConversation(
   return { rows: rows.slice(Math.max(0, end - frame.rows), end), scroll };
 }
 
-function nameWidth(items: readonly Item[], me: string): number {
+function nameWidth(items: readonly Item[], me: string, columns: number): number {
   let width = 3;
   for (const item of items) {
     if (item.t === "record") width = Math.max(width, cells(nameOf(item.record.senderId, me)));
   }
-  return Math.min(width, nameColumnsMax);
+  return Math.min(width, nameColumnsMax, Math.floor(columns / 5));
 }
 
 interface Place extends Frame {
@@ -118,20 +119,20 @@ function drawMessage(
   place: Place,
 ): Row[] {
   const { columns, nameColumns } = place;
-  const left = 1 + 5 + 2 + nameColumns + 2;
-  const width = Math.max(8, columns - left - tickColumns - 2);
+  // A narrow terminal has no room for the time.
+  const start = columns < narrowColumns ? " " : ` ${fit(time, 5)}  `;
+  const left = start.length + nameColumns + 2;
+  const width = Math.max(4, columns - left - tickColumns - 2);
   const lines = wrap(text, width);
   const name: Span = {
     text: fit(nameOf(sender, me), nameColumns),
     ...(sender === me ? { bold: true } : { color: colorOf(sender) }),
   };
   return lines.map((line, at): Row => {
-    const start: Span[] =
-      at === 0
-        ? [{ text: ` ${fit(time, 5)}  `, dim: true }, name, { text: "  " }]
-        : [{ text: " ".repeat(left) }];
-    if (tick === undefined || at < lines.length - 1) return [...start, { text: line }];
-    return [...start, { text: fit(line, width) }, { text: "  " }, tickSpan(tick)];
+    const before: Span[] =
+      at === 0 ? [{ text: start, dim: true }, name, { text: "  " }] : [{ text: " ".repeat(left) }];
+    if (tick === undefined || at < lines.length - 1) return [...before, { text: line }];
+    return [...before, { text: fit(line, width) }, { text: "  " }, tickSpan(tick)];
   });
 }
 

@@ -5,6 +5,7 @@ import { EnvReader, type Setting, type SettingValues } from "../mesh/env.ts";
 import { type LogLevel, logLevels } from "../mesh/log.ts";
 import { type PresenceConfig, presenceConfig } from "../presence/index.ts";
 import { type SessionConfig, sessionConfig } from "../session/index.ts";
+import { type StorageConfig, storageConfig } from "../storage/index.ts";
 
 export interface ParleyConfig {
   readonly meshHost: string;
@@ -19,6 +20,7 @@ export interface ParleyConfig {
   readonly session: SessionConfig;
   readonly presence: PresenceConfig;
   readonly delivery: DeliveryConfig;
+  readonly storage: StorageConfig;
 }
 
 export const settingsPrefix = "PARLEY_";
@@ -91,5 +93,6 @@ function readConfig(read: EnvReader): Readonly<ParleyConfig> {
     session: sessionConfig(read),
     presence: presenceConfig(read),
     delivery: deliveryConfig(read),
+    storage: storageConfig(read),
   });
 }

@@ -1,12 +1,15 @@
 /** The whole service in one process: five services over the local mesh and the embedded store, the edge for clients, gRPC for operators. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { Transport } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { ParleyConfig } from "./config.ts";
 import { fileRegistry } from "./registry.ts";
 import { ownSecret } from "./secret.ts";
 import { createDelivery } from "../delivery/index.ts";
 import {
+  type Authenticator,
+  type Gateway,
   createAuthenticator,
   createEdgeServer,
   createGateway,
@@ -15,7 +18,7 @@ import {
   mediaLimits,
 } from "../gateway/index.ts";
 import { type Clock, systemClock } from "../mesh/clock.ts";
-import { serveGrpc } from "../mesh/grpc/server.ts";
+import { type GrpcServer, serveGrpc } from "../mesh/grpc/server.ts";
 import { addHealth } from "../mesh/grpc/health.ts";
 import { addReflection } from "../mesh/grpc/reflection.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
@@ -55,90 +58,112 @@ const graceMs = 2_000;
 
 export async function startParley(config: ParleyConfig, outside: Outside): Promise<Parley> {
   const { log, clock = systemClock, random = systemRandom } = outside;
-  const closers: (() => Promise<unknown>)[] = [];
+  const closers: Closers = [];
   const close = async (): Promise<void> => {
     for (let closer = closers.pop(); closer !== undefined; closer = closers.pop()) await closer();
   };
+  const onInternalError = (error: unknown): void => log.error({ err: error }, "a call failed");
+  const mesh = new LocalMesh({ clock, onInternalError });
+  const transport = (): Transport => mesh.transport(StorageService);
+  const surroundings: Surroundings = { clock, random, log, transport };
   try {
-    const mesh = new LocalMesh({
-      clock,
-      onInternalError: (error) => log.error({ err: error }, "a call failed"),
-    });
-    const surroundings: Surroundings = {
-      clock,
-      random,
-      log,
-      transport: (service) => mesh.transport(service),
-    };
-    const store = await openLmdbStore(config.dataDirectory, { clock, random, log });
-    const media = await openMediaFolder(join(config.dataDirectory, "media"), random);
-    const storage = createStorage(surroundings, { store, media });
-    closers.push(
-      () => storage.close(),
-      () => mesh.close(),
-    );
-    const auth = await createAuthenticator(await keyOf(config, random), clock);
-
-    const session = createSession(surroundings, config.session);
-    const presence = createPresence(surroundings, config.presence);
-    const delivery = createDelivery(
-      surroundings,
-      config.delivery,
-      fileRegistry(config.dataDirectory),
-    );
-    const gateway = createGateway(surroundings, config.gateway, auth);
-    mesh.serve(StorageService, storage.service);
-    mesh.serve(SessionService, session.service);
-    mesh.serve(PresenceService, presence.service);
-    mesh.serve(DeliveryService, delivery.service);
-    mesh.serve(GatewayService, gateway.service);
-    const running = [storage, session, presence, delivery, gateway];
-    for (const one of running) {
-      await one.start();
-      if (one !== storage) closers.push(() => one.close());
-    }
-    const problems = (): string[] => running.flatMap((one) => one.problems());
-
-    addHealth(mesh.handlers, problems, clock);
-    addReflection(mesh.handlers);
-    const grpc = await listening(
-      serveGrpc({
-        host: config.meshHost,
-        port: config.meshPort,
-        handlers: mesh.handlers,
-        log,
-        clock,
-      }),
-      "PARLEY_MESH_PORT",
-    );
-    closers.push(() => grpc.close(graceMs));
-
-    const edge = createEdgeServer({
-      calls: gateway.calls,
-      auth,
-      upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
-      media: createMedia(surroundings, auth, {
-        ...mediaLimits,
-        mediaMaxBytes: config.gateway.mediaMaxBytes,
-      }),
-      health: problems,
-      clock,
-      log,
-      config: { ...edgeConfig, origins: config.gateway.origins },
-    });
-    const port = await listening(
-      edge.listen(config.gateway.host, config.gateway.port),
-      "PARLEY_PORT",
-    );
-    closers.push(
-      () => edge.close(graceMs),
-      () => gateway.drain(config.drainMs),
-    );
-    return { port, meshPort: grpc.port, ownSecret: ownsSecret(config), close };
+    const services = await startServices(config, surroundings, mesh, closers);
+    const { port: meshPort } = await serveOperators(config, services, surroundings, closers);
+    const port = await serveClients(config, services, surroundings, closers);
+    return { port, meshPort, ownSecret: ownsSecret(config), close };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** What is to be closed, in the order in which it was opened. */
+type Closers = (() => Promise<unknown>)[];
+
+interface Services {
+  readonly mesh: LocalMesh;
+  readonly auth: Authenticator;
+  readonly gateway: Gateway;
+  /** Why the process cannot serve now. */
+  problems(): string[];
+}
+
+async function startServices(
+  config: ParleyConfig,
+  surroundings: Surroundings,
+  mesh: LocalMesh,
+  closers: Closers,
+): Promise<Services> {
+  const { dataDirectory } = config;
+  const { random } = surroundings;
+  const store = await openLmdbStore(dataDirectory, { ...surroundings, config: config.storage });
+  closers.push(
+    () => store.close(),
+    () => mesh.close(),
+  );
+  const media = await openMediaFolder(join(dataDirectory, "media"), random);
+  const auth = await createAuthenticator(await keyOf(config, random), surroundings.clock);
+  const storage = createStorage(surroundings, { store, media });
+  const session = createSession(surroundings, config.session);
+  const presence = createPresence(surroundings, config.presence);
+  const delivery = createDelivery(surroundings, config.delivery, fileRegistry(dataDirectory));
+  const gateway = createGateway(surroundings, config.gateway, auth);
+  mesh.serve(StorageService, storage.service);
+  mesh.serve(SessionService, session.service);
+  mesh.serve(PresenceService, presence.service);
+  mesh.serve(DeliveryService, delivery.service);
+  mesh.serve(GatewayService, gateway.service);
+  const running = [storage, session, presence, delivery, gateway];
+  for (const one of running) {
+    await one.start();
+    closers.push(() => one.close());
+  }
+  return { mesh, auth, gateway, problems: () => running.flatMap((one) => one.problems()) };
+}
+
+/** gRPC with health and reflection. */
+async function serveOperators(
+  { meshHost, meshPort }: ParleyConfig,
+  { mesh, problems }: Services,
+  { clock, log }: Surroundings,
+  closers: Closers,
+): Promise<GrpcServer> {
+  addHealth(mesh.handlers, problems, clock);
+  addReflection(mesh.handlers);
+  const { handlers } = mesh;
+  const server = await listening(
+    serveGrpc({ host: meshHost, port: meshPort, handlers, log, clock }),
+    "PARLEY_MESH_PORT",
+  );
+  closers.push(() => server.close(graceMs));
+  return server;
+}
+
+/** The edge: WebSocket, Connect, media. */
+async function serveClients(
+  { gateway: config, drainMs }: ParleyConfig,
+  { auth, gateway, problems }: Services,
+  surroundings: Surroundings,
+  closers: Closers,
+): Promise<number> {
+  const { clock, log } = surroundings;
+  const { mediaMaxBytes, origins, host, port } = config;
+  const edge = createEdgeServer({
+    calls: gateway.calls,
+    auth,
+    upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
+    media: createMedia(surroundings, auth, { ...mediaLimits, mediaMaxBytes }),
+    health: problems,
+    clock,
+    log,
+    config: { ...edgeConfig, origins },
+  });
+  const bound = await listening(edge.listen(host, port), "PARLEY_PORT");
+  closers.push(
+    () => edge.close(graceMs),
+    () => gateway.drain(drainMs),
+  );
+  return bound;
 }
 
 const ownsSecret = ({ jwtSecret, jwtPublicKeyFile, jwksUrl }: ParleyConfig): boolean =>

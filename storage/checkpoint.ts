@@ -2,28 +2,13 @@
 import { ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Cancel, Clock } from "../mesh/clock.ts";
+import type { StorageConfig } from "./config.ts";
 import type { Commits } from "./commits.ts";
 import type { Conversation, Flush } from "./conversation.ts";
 import type { Journal } from "./journal.ts";
 import type { Memtable, SmallRows } from "./memtable.ts";
 import { blockCellsMax, Rows } from "./tables.ts";
 import type { Tables } from "./tables.ts";
-
-export interface CheckpointLimits {
-  /** How much may be dirty before a checkpoint begins. */
-  beginBytes: number;
-  /** How long something may be dirty before a checkpoint begins. */
-  beginMs: number;
-  /** How much may be dirty before writers wait. */
-  waitBytes: number;
-}
-
-/** More between two checkpoints means fewer rows for each message, more memory, and a longer replay after a crash. */
-export const checkpointLimits: CheckpointLimits = {
-  beginBytes: 16 * 1_048_576,
-  beginMs: 5_000,
-  waitBytes: 64 * 1_048_576,
-};
 
 const retryMs = 1_000;
 
@@ -39,7 +24,7 @@ export interface CheckpointParts {
 
 export class Checkpoint {
   readonly #parts: CheckpointParts;
-  readonly #limits: CheckpointLimits;
+  readonly #config: StorageConfig;
   #cancel: Cancel | undefined;
   #running: Promise<void> | undefined;
   #flushingBytes = 0;
@@ -47,9 +32,9 @@ export class Checkpoint {
   #failure: ConnectError | undefined;
   #waiting: { resolve: () => void; reject: (error: ConnectError) => void }[] = [];
 
-  constructor(parts: CheckpointParts, limits: CheckpointLimits) {
+  constructor(parts: CheckpointParts, config: StorageConfig) {
     this.#parts = parts;
-    this.#limits = limits;
+    this.#config = config;
   }
 
   get failure(): ConnectError | undefined {
@@ -59,9 +44,12 @@ export class Checkpoint {
   /** Something became dirty. */
   touched(): void {
     if (this.#running !== undefined) return;
-    if (this.#failure === undefined && this.#parts.memtable.dirtyBytes > this.#limits.beginBytes) {
+    if (
+      this.#failure === undefined &&
+      this.#parts.memtable.dirtyBytes > this.#config.checkpointBytes
+    ) {
       this.#begin();
-    } else this.#arm(this.#failure === undefined ? this.#limits.beginMs : retryMs);
+    } else this.#arm(this.#failure === undefined ? this.#config.checkpointMs : retryMs);
   }
 
   #arm(ms: number): void {
@@ -79,7 +67,7 @@ export class Checkpoint {
 
   /** Undefined: there is room. Else resolves when there is, and rejects where the disk is why there is none. */
   room(): Promise<void> | undefined {
-    if (this.#parts.memtable.dirtyBytes + this.#flushingBytes < this.#limits.waitBytes) {
+    if (this.#parts.memtable.dirtyBytes + this.#flushingBytes < this.#config.unwrittenBytesMax) {
       return undefined;
     }
     if (this.#failure !== undefined) return Promise.reject(this.#failure);

@@ -37,8 +37,12 @@ export class Commits {
   readonly #log: GroupLog;
   #queue: Waiting[] = [];
   #boundaries: (() => void)[] = [];
-  #running: Promise<void> | undefined;
+  /** Whether the one loop runs: set before it begins, since what it calls may add more. */
+  #running = false;
+  #ended: Promise<void> = Promise.resolve();
   #closed = false;
+  /** Waits for room, with no group under way. */
+  #waiting = false;
   readonly #writer = new Writer(bufferBytes);
 
   constructor(log: GroupLog) {
@@ -56,6 +60,7 @@ export class Commits {
 
   /** Calls `run` when no group is under way. */
   atBoundary(run: () => void): void {
+    if (this.#waiting) return run();
     this.#boundaries.push(run);
     this.#wake();
   }
@@ -63,23 +68,28 @@ export class Commits {
   /** Waits for all that was added. */
   async close(): Promise<void> {
     this.#closed = true;
-    while (this.#running !== undefined) await this.#running;
+    while (this.#running) await this.#ended;
   }
 
   #wake(): void {
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-      if (this.#queue.length > 0 || this.#boundaries.length > 0) this.#wake();
-    });
+    if (this.#running) return;
+    this.#running = true;
+    this.#ended = this.#run();
   }
 
   async #run(): Promise<void> {
     for (;;) {
       for (const run of this.#boundaries.splice(0)) run();
-      if (this.#queue.length === 0) return;
+      if (this.#queue.length === 0) {
+        this.#running = false;
+        return;
+      }
       try {
+        this.#waiting = true;
         await this.#log.room();
+        this.#waiting = false;
       } catch (error) {
+        this.#waiting = false;
         for (const { reject } of this.#queue.splice(0)) reject(error);
         continue;
       }
@@ -120,17 +130,19 @@ export class Commits {
     return group;
   }
 
-  /** A change that cannot even be written down fails alone. */
+  /** A change that cannot be checked or written down fails alone. */
   #take(change: Change, writer: Writer): unknown {
-    const refused = change.admit();
-    if (refused !== undefined) return refused;
     const { length } = writer;
+    let planned = false;
     try {
+      const refused = change.admit();
+      if (refused !== undefined) return refused;
+      planned = true;
       change.encode(writer);
       return undefined;
     } catch (error) {
       writer.reset(length);
-      change.undo();
+      if (planned) change.undo();
       return error;
     }
   }

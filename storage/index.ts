@@ -1,4 +1,6 @@
 /** All of storage that compositions and tests may import. */
+export { storageConfig } from "./config.ts";
+export type { StorageConfig } from "./config.ts";
 export { createStorage } from "./service.ts";
 export type { StorageDeps } from "./service.ts";
 export { openLmdbStore } from "./lmdb.ts";

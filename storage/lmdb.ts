@@ -16,9 +16,10 @@ import type {
   Member,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { appendChange, mediaChange, replayGroup, revokeChange, seenChange } from "./changes.ts";
-import { Checkpoint, checkpointLimits } from "./checkpoint.ts";
-import type { CheckpointLimits } from "./checkpoint.ts";
+import { Checkpoint } from "./checkpoint.ts";
 import { Commits } from "./commits.ts";
+import { storageDefaults } from "./config.ts";
+import type { StorageConfig } from "./config.ts";
 import type { DataDir } from "./datadir.ts";
 import { lockDataDir } from "./datadir.ts";
 import { Journal } from "./journal.ts";
@@ -30,9 +31,7 @@ export interface LmdbSettings {
   clock: Clock;
   random: Random;
   log: Logger;
-  /** For tests and measurements. */
-  limits?: Partial<CheckpointLimits>;
-  cachedConversationsMax?: number;
+  config?: Partial<StorageConfig>;
 }
 
 /**
@@ -57,9 +56,10 @@ async function openLocked(dataDir: DataDir, settings: LmdbSettings): Promise<Sto
     await chmod(join(path, "tables.mdb-lock"), 0o600);
     await checkFormat(path, tables);
     const { journal, groups } = await Journal.open(path, settings.random, tables.applied);
-    const memtable = new Memtable(tables, settings.cachedConversationsMax);
+    const config = { ...storageDefaults, ...settings.config };
+    const memtable = new Memtable(tables, config.cachedConversationsMax);
     for (const { body } of groups) replayGroup(memtable, body);
-    return new LmdbStore({ dataDir, tables, journal, memtable }, settings);
+    return new LmdbStore({ dataDir, tables, journal, memtable }, settings, config);
   } catch (error) {
     await tables.close();
     throw error;
@@ -117,20 +117,24 @@ interface Parts {
   memtable: Memtable;
 }
 
+const problemMs = 5_000;
+
 class LmdbStore implements Store {
   readonly #parts: Parts;
   readonly #memtable: Memtable;
   readonly #commits: Commits;
   readonly #checkpoint: Checkpoint;
   readonly #log: Logger;
-  #failure: ConnectError | undefined;
+  readonly #clock: Clock;
+  #failure: { error: ConnectError; atMs: number } | undefined;
   #closing: Promise<void> | undefined;
 
-  constructor(parts: Parts, { clock, log, limits }: LmdbSettings) {
+  constructor(parts: Parts, { clock, log }: LmdbSettings, config: StorageConfig) {
     const { journal, memtable, tables } = parts;
     this.#parts = parts;
     this.#memtable = memtable;
     this.#log = log;
+    this.#clock = clock;
     this.#commits = new Commits({
       begin: Journal.begin,
       append: (group) => this.#append(group),
@@ -144,7 +148,7 @@ class LmdbStore implements Store {
     const atBoundary = (run: () => void): void => this.#commits.atBoundary(run);
     this.#checkpoint = new Checkpoint(
       { clock, log, tables, memtable, journal, atBoundary },
-      { ...checkpointLimits, ...limits },
+      config,
     );
     if (memtable.dirtyBytes > 0) this.#checkpoint.touched();
   }
@@ -158,7 +162,7 @@ class LmdbStore implements Store {
       if (this.#failure === undefined) {
         this.#log.error({ error: failure.message }, "the journal takes no writes");
       }
-      this.#failure = failure;
+      this.#failure = { error: failure, atMs: this.#clock.monotonic() };
       throw failure;
     }
   }
@@ -223,8 +227,11 @@ class LmdbStore implements Store {
     }
   }
 
+  /** A journal that fails is a problem for a while only: nobody sends to a service that is not ready, so that none would find out. */
   problems(): string[] {
-    const failures = [this.#failure, this.#checkpoint.failure];
+    const failed = this.#failure;
+    const recent = failed !== undefined && this.#clock.monotonic() - failed.atMs < problemMs;
+    const failures = [recent ? failed.error : undefined, this.#checkpoint.failure];
     return [...new Set(failures.flatMap((failure) => failure?.rawMessage ?? []))];
   }
 

@@ -10,8 +10,6 @@ import type {
 import { Conversation } from "./conversation.ts";
 import type { Tables } from "./tables.ts";
 
-/** Conversations kept in memory beyond those that must be. */
-export const cachedConversationsMax = 16_384;
 /** What an entry costs beside its bytes, roughly. */
 const entryBytes = 200;
 
@@ -47,7 +45,7 @@ export class Memtable {
   /** A measure of what the tables lack. */
   dirtyBytes = 0;
 
-  constructor(tables: Tables, cachedMax = cachedConversationsMax) {
+  constructor(tables: Tables, cachedMax: number) {
     this.#tables = tables;
     this.#cachedMax = cachedMax;
     this.#revoked = new Set(tables.revoked());

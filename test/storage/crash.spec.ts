@@ -3,15 +3,17 @@ import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { within } from "../support/within.ts";
 import { newFolder, openIn, removeFolder } from "./folder.ts";
 import { cell, waitMs } from "./writes.ts";
 
 const conversations = 20;
+const writer = fileURLToPath(new URL("./writer-process.ts", import.meta.url));
 
 /** Runs a writer until it has said so many lines, kills it, and answers with the last seq that it said of each conversation. */
 async function writeAndKill(folder: string, lines: number): Promise<Map<string, number>> {
-  const args = ["--import", "tsx", "test/storage/writer-process.ts", folder, String(conversations)];
+  const args = ["--import", "tsx", writer, folder, String(conversations)];
   const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
   const exited = once(child, "exit");
   const answered = new Map<string, number>();

@@ -5,12 +5,15 @@ import { once } from "node:events";
 import { mkdir, readdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
+import { fileURLToPath } from "node:url";
 import { systemRandom } from "../../mesh/random.ts";
 import { lockDataDir } from "../../storage/datadir.ts";
 import { Rows, Tables } from "../../storage/tables.ts";
 import { within } from "../support/within.ts";
 import { newFolder, openIn, removeFolder } from "./folder.ts";
 import { batch, member, waitMs, write } from "./writes.ts";
+
+const writer = fileURLToPath(new URL("./writer-process.ts", import.meta.url));
 
 describe("a data directory", () => {
   let folder: string;
@@ -32,7 +35,7 @@ describe("a data directory", () => {
 
   it("is in use while another process has it, and free once that one was killed", async function () {
     this.timeout(60_000);
-    const args = ["--import", "tsx", "test/storage/writer-process.ts", folder];
+    const args = ["--import", "tsx", writer, folder];
     const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", "inherit"] });
     const exited = once(child, "exit");
     await within(waitMs, "the first line", once(createInterface({ input: child.stdout }), "line"));

@@ -43,9 +43,9 @@ describe("a full disk", () => {
     const data = join(folder, "data");
     const ballast = join(folder, "ballast");
     await writeFile(ballast, Buffer.alloc(3 * 1_048_576));
-    const limits = { beginBytes: 262_144, waitBytes: 1_048_576 };
+    const config = { checkpointBytes: 262_144, unwrittenBytesMax: 1_048_576 };
     const clock = new ManualClock();
-    const deps = await openIn(data, { limits, clock });
+    const deps = await openIn(data, { config, clock });
     const desk = new Desk(deps, clock);
     const stream = desk.stream();
     let headSeq = 0;

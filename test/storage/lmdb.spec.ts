@@ -11,5 +11,5 @@ async function open(more: Partial<LmdbSettings>): Promise<OpenedStore> {
 
 storeSuite("lmdb", () => open({}));
 storeSuite("lmdb, with checkpoints all the time", () =>
-  open({ limits: { beginBytes: 0 }, cachedConversationsMax: 1 }),
+  open({ config: { checkpointBytes: 0, cachedConversationsMax: 1 } }),
 );

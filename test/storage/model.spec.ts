@@ -81,7 +81,10 @@ async function answers(store: Store, changes: Changes): Promise<string> {
   });
 }
 
-const settings = { limits: { beginBytes: 3_000, beginMs: 20 }, cachedConversationsMax: 1 };
+const settings = {
+  config: { checkpointBytes: 3_000, checkpointMs: 20, cachedConversationsMax: 1 },
+  cachedConversationsMax: 1,
+};
 
 describe("the store over lmdb, by the one in memory", () => {
   for (const seed of [1, 2, 3, 4]) {

@@ -1,12 +1,10 @@
 /** A process that writes to a data directory until it is killed, and says what was answered. Run by crash.spec.ts. */
-import assert from "node:assert/strict";
-import { writeSync } from "node:fs";
 import { openIn } from "./folder.ts";
 import { batch, member, write } from "./writes.ts";
 
 const [folder = "", conversations = "1"] = process.argv.slice(2);
-const limits = { beginBytes: 40_000, beginMs: 10 };
-const { store } = await openIn(folder, { limits });
+const config = { checkpointBytes: 40_000, checkpointMs: 10 };
+const { store } = await openIn(folder, { config });
 
 /** One writer a conversation, each with one batch under way. */
 async function keepWriting(id: string): Promise<never> {
@@ -20,7 +18,7 @@ async function keepWriting(id: string): Promise<never> {
       () => undefined,
     );
     headSeq += count;
-    assert(writeSync(1, `${id} ${headSeq}\n`) > 0);
+    await new Promise((said) => process.stdout.write(`${id} ${headSeq}\n`, said));
   }
 }
 

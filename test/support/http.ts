@@ -1,4 +1,6 @@
 /** Plain requests to the edge, as curl makes them. */
+import { request } from "node:http";
+import type { IncomingMessage } from "node:http";
 import { tokenFor } from "./parley.ts";
 
 export interface Said {
@@ -68,4 +70,49 @@ export async function download(
   return fetch(`${url}/media/${encodeURIComponent(conversationId)}/${mediaId}`, {
     headers: { Authorization: `Bearer ${await tokenFor(userId)}`, ...headers },
   });
+}
+
+/** A Subscribe stream of which nothing is read before `rest` is called. */
+export interface UnreadStream {
+  /** Reads to the end, and answers with the events. */
+  rest(): Promise<Record<string, unknown>[]>;
+  destroy(): void;
+}
+
+/** Resolves once the stream's first bytes have come. */
+export async function subscribeUnread(url: string, userId: string): Promise<UnreadStream> {
+  const call = request(`${url}/parley.v1.ChatService/Subscribe`, {
+    method: "POST",
+    agent: false,
+    headers: {
+      "Content-Type": "application/connect+json",
+      Authorization: `Bearer ${await tokenFor(userId)}`,
+    },
+  });
+  const response = await new Promise<IncomingMessage>((resolve, reject) => {
+    call.once("response", resolve);
+    call.once("error", reject);
+    call.end(Buffer.from([0, 0, 0, 0, 2, ...Buffer.from("{}")]));
+  });
+  call.on("error", () => undefined);
+  await new Promise((resolve) => response.once("readable", resolve));
+  return {
+    async rest() {
+      const chunks: Buffer[] = [];
+      for await (const chunk of response) if (Buffer.isBuffer(chunk)) chunks.push(chunk);
+      return enveloped(Buffer.concat(chunks));
+    },
+    destroy: () => void call.destroy(),
+  };
+}
+
+function enveloped(bytes: Buffer): Record<string, unknown>[] {
+  const messages: Record<string, unknown>[] = [];
+  for (let at = 0; at < bytes.length; ) {
+    const length = bytes.readUInt32BE(at + 1);
+    const text = bytes.toString("utf8", at + 5, at + 5 + length);
+    messages.push(JSON.parse(text) as Record<string, unknown>);
+    at += 5 + length;
+  }
+  return messages;
 }

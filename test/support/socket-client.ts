@@ -146,6 +146,7 @@ export class SocketClient {
   }
 
   async close(): Promise<void> {
+    this.#socket.resume();
     this.#socket.close(1_000);
     await this.closed;
   }

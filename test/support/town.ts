@@ -131,3 +131,14 @@ export async function synced(device: Device, conversationId: string) {
   if (delta?.conversation === undefined) throw new Error(`no ${conversationId} in the sync`);
   return { ...delta, conversation: delta.conversation };
 }
+
+/** Every record that the user may read, oldest first. */
+export async function wholeLog(device: Device, conversationId: string): Promise<Record[]> {
+  const log: Record[] = [];
+  for (let beforeSeq = 0; ;) {
+    const { records } = await device.history({ conversationId, beforeSeq, limit: 200 });
+    log.unshift(...records);
+    beforeSeq = records[0]?.seq ?? 0;
+    if (beforeSeq <= 1) return log;
+  }
+}

@@ -58,14 +58,16 @@ export type ConversationWrite = Message<"parley.storage.v1.ConversationWrite"> &
   conversationId: string;
 
   /**
-   * In order of seq, following on what is kept (or writing cells above the index head again under a higher epoch).
+   * In order of seq, following on what is kept (or writing cells above the index head again under a higher or equal epoch).
+   * Cells at or below the head may come again, the same in term and bytes, and change nothing.
    *
    * @generated from field: repeated parley.storage.v1.Cell cells = 2;
    */
   cells: Cell[];
 
   /**
-   * Set where there are cells, where the state changed otherwise, or to raise the index on takeover.
+   * Set where there are cells (then it is that of the last one), where the state changed otherwise, or to raise the index on
+   * takeover. A state with a lower head than the kept one changes nothing.
    *
    * @generated from field: parley.storage.v1.ConversationState state = 3;
    */
@@ -412,6 +414,8 @@ export type Page = Message<"parley.storage.v1.Page"> & {
   beforeSeq: number;
 
   /**
+   * At most 200; 0: none, the bounds alone.
+   *
    * @generated from field: uint32 limit = 5;
    */
   limit: number;
@@ -561,6 +565,8 @@ export type ListMembersRequest = Message<"parley.storage.v1.ListMembersRequest">
   afterUserId: string;
 
   /**
+   * At most 1,000; 0 is 200.
+   *
    * @generated from field: uint32 limit = 4;
    */
   limit: number;
@@ -1126,6 +1132,7 @@ export const StorageService: GenService<{
   },
   /**
    * Pages of records, never beyond the index head. Pages whose conversation the user may not read are answered with found = false.
+   * One answer has at most 3 MiB of records: where there are more, pages are shorter at the far side, or empty.
    *
    * @generated from rpc parley.storage.v1.StorageService.Read
    */

@@ -1,0 +1,50 @@
+/** Storage's settings: how much may wait between two checkpoints, and how much is kept in memory beyond that. */
+import type { EnvReader } from "../mesh/env.ts";
+
+export interface StorageConfig {
+  /** So much that the tables lack begins a checkpoint. */
+  readonly checkpointBytes: number;
+  /** So long after the first change that the tables lack a checkpoint begins. */
+  readonly checkpointMs: number;
+  /** With so much that the tables lack, writers wait for the checkpoint. */
+  readonly unwrittenBytesMax: number;
+  /** Conversations kept in memory beyond those that must be. */
+  readonly cachedConversationsMax: number;
+}
+
+/** More between two checkpoints means fewer rows for each message, more memory, and a longer start after a crash. */
+export const storageDefaults: StorageConfig = {
+  checkpointBytes: 16 * 1_048_576,
+  checkpointMs: 5_000,
+  unwrittenBytesMax: 64 * 1_048_576,
+  cachedConversationsMax: 16_384,
+};
+
+export function storageConfig(read: EnvReader): StorageConfig {
+  return {
+    checkpointBytes: read.int(
+      "STORAGE_CHECKPOINT_BYTES",
+      storageDefaults.checkpointBytes,
+      [65_536, 1_073_741_824],
+      "so much in the journal alone begins a checkpoint",
+    ),
+    checkpointMs: read.int(
+      "STORAGE_CHECKPOINT_MS",
+      storageDefaults.checkpointMs,
+      [100, 3_600_000],
+      "so long after the first change that is in the journal alone a checkpoint begins",
+    ),
+    unwrittenBytesMax: read.int(
+      "STORAGE_UNWRITTEN_BYTES_MAX",
+      storageDefaults.unwrittenBytesMax,
+      [262_144, 4_294_967_296],
+      "with so much in the journal alone, writers wait for the checkpoint",
+    ),
+    cachedConversationsMax: read.int(
+      "STORAGE_CACHED_CONVERSATIONS_MAX",
+      storageDefaults.cachedConversationsMax,
+      [100, 10_000_000],
+      "conversations kept in memory, at about 1 KB each",
+    ),
+  };
+}
