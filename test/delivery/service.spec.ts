@@ -218,6 +218,15 @@ for (const [mode, start] of Object.entries(meshes)) {
       );
     });
 
+    it("adopts nothing across a hole, whatever the terms say (P3)", async () => {
+      world.owners.push({ incarnation: "before", epoch: 5n });
+      const tail = [cell(3, 5n, 2n, 3), cell(5, 5n, 5n, 5)];
+      world.kept = { state: stateAt(2, 2n), members, tail };
+      await world.start();
+      world.send(1, "bob", direct, 9);
+      assert.equal(await world.sentSeq(1), 4);
+    });
+
     it("drops everything when it learns that it was revoked", async () => {
       world.answer = (batch) => [response(batch, Stage.FAILED, Code.Aborted, "revoked")];
       await world.start();
