@@ -22,7 +22,7 @@ const usage = {
   with: ["/with USER", "talk to USER"],
   group: ["/group TITLE USER…", 'make a group ("quote" a title with spaces)'],
   list: ["/list", "your conversations, with what is unread (also Esc)"],
-  open: ["/open ID", "open a conversation, by its id or its number in the list"],
+  open: ["/open ID", "open one, by its id or its number in the list"],
   image: ["/image FILE", "send an image"],
   members: ["/members", "who is here, and who has got and read what"],
   add: ["/add USER", "add USER to this group"],

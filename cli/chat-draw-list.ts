@@ -37,10 +37,10 @@ export function drawList(state: ChatState, frame: Frame): Row[] {
       { text: `${String(from + at + 1).padStart(2)}  `, dim: true },
       { text: fit(name, nameColumns), ...(view.unreadCount > 0 || chosen ? { bold: true } : {}) },
       { text: "  " },
-      { text: fit(unread, 11), color: "yellow" },
+      { text: fit(unread, 12), color: "yellow" },
       {
         ...presence,
-        text: fit(presence.text, Math.max(0, Math.min(24, columns - nameColumns - 34))),
+        text: fit(presence.text, Math.max(0, Math.min(24, columns - nameColumns - 35))),
       },
       { text: truncate(`  ${when}`, 14), dim: true },
     ];

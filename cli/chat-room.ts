@@ -128,7 +128,7 @@ export class ChatRoom {
       if (this.#state.open === undefined && chosen !== undefined) this.show(chosen.id);
       return;
     }
-    this.#do(parseCommand(text)).catch((error: unknown) => this.#say(messageOf(error)));
+    this.#do(parseCommand(text.trimEnd())).catch((error: unknown) => this.#say(messageOf(error)));
   }
 
   async #do(command: ChatCommand): Promise<void> {

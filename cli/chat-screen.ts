@@ -91,7 +91,8 @@ interface SheetProps {
   readonly listen: (listener: (drawing: Drawing) => void) => void;
 }
 
-function Sheet({ first, listen }: SheetProps): ReactNode {
+/** The drawing, and each one that comes after it. */
+export function Sheet({ first, listen }: SheetProps): ReactNode {
   const [drawing, setDrawing] = useState(first);
   const { setCursorPosition } = useCursor();
   useEffect(() => listen(setDrawing), [listen]);

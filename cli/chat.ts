@@ -10,6 +10,8 @@ import { type IdentityOptions, tokens, withIdentity } from "./identity.ts";
 import { upload } from "./upload.ts";
 import type { ParleyClient } from "../client/index.ts";
 
+const lingerMs = 1_000;
+
 interface ChatOptions extends IdentityOptions {
   readonly with?: string;
   readonly group?: string;
@@ -59,6 +61,8 @@ async function chat(options: ChatOptions): Promise<void> {
     }
   } finally {
     await state?.release();
+    // A connection that does not end when it is told to must not keep the command alive.
+    setTimeout(() => process.exit(), lingerMs).unref();
   }
 }
 
@@ -98,6 +102,8 @@ async function screen(
   me: string,
   terminal: { stdin: ReadStream; stdout: WriteStream },
 ): Promise<void> {
+  // Somebody sits at this terminal, whatever the environment says: ink would draw nothing.
+  Object.assign(process.env, { CI: "false", CONTINUOUS_INTEGRATION: "false" });
   // Only a terminal needs it, and it is slow to load.
   const { openScreen } = await import("./chat-screen.ts");
   let quit = (): void => undefined;

@@ -2,8 +2,10 @@
  * The core of delivery: what a conversation's owner knows and decides. Pure: no promise, socket, timer or log. It assigns; the caller
  * commits what was assigned in that order, or drops the conversation and loads it again.
  */
+import { type Place, RecentSends } from "./recent.ts";
 import { type MembershipChange, encodeMembership, encodeRecord } from "./record.ts";
 import { invalid, noConversation } from "../mesh/errors.ts";
+import { hash32 } from "../mesh/hash.ts";
 import type {
   Cell,
   ConversationState,
@@ -26,48 +28,13 @@ export interface MemberState {
   readOrdinal: number;
 }
 
-/** An earlier message, or the one just made. */
-export interface Place {
-  readonly seq: number;
-  readonly timeMs: number;
-}
-
 export type Verdict =
   | { readonly kind: "duplicate"; readonly place: Place }
   | { readonly kind: "appended"; readonly place: Place; readonly cell: Cell };
 
-/** What is remembered of first tries that come twice. */
-const recentMax = 64;
-
-/** What tells one user's sends apart: a send's client_id (16 bytes) is unique for its sender only. */
-export function recentKey(senderId: string, clientId: Uint8Array): string {
-  const at = clientId;
-  return (
-    senderId +
-    // All at once: what a spread or a loop does costs three times as much here.
-    String.fromCharCode(
-      at[0] ?? 0,
-      at[1] ?? 0,
-      at[2] ?? 0,
-      at[3] ?? 0,
-      at[4] ?? 0,
-      at[5] ?? 0,
-      at[6] ?? 0,
-      at[7] ?? 0,
-      at[8] ?? 0,
-      at[9] ?? 0,
-      at[10] ?? 0,
-      at[11] ?? 0,
-      at[12] ?? 0,
-      at[13] ?? 0,
-      at[14] ?? 0,
-      at[15] ?? 0,
-    )
-  );
-}
-
 export class Conversation {
   readonly id: string;
+  readonly idHash: number;
   kind: Kind;
   title = "";
   /** The head as assigned; committed follows. */
@@ -79,7 +46,7 @@ export class Conversation {
   committedSeq = 0;
   memberCount = 0;
   readonly members = new Map<string, MemberState>();
-  readonly #recent = new Map<string, Place>();
+  readonly #recent = new RecentSends();
   /** Where the ordinals that can be computed begin, and which seqs after it do not count. */
   #baseSeq = 0;
   #baseOrdinal = 0;
@@ -88,6 +55,7 @@ export class Conversation {
 
   constructor(id: string, kind: Kind) {
     this.id = id;
+    this.idHash = hash32(id);
     this.kind = kind;
   }
 
@@ -128,8 +96,9 @@ export class Conversation {
     return member;
   }
 
-  earlier(key: string): Place | undefined {
-    return this.#recent.get(key);
+  /** Where a send that comes again was put, as far as that is remembered. */
+  earlier(senderId: string, clientId: Uint8Array): Place | undefined {
+    return this.#recent.find(senderId, clientId);
   }
 
   /** A message by a member; a direct conversation begins with its first one. */
@@ -139,14 +108,12 @@ export class Conversation {
     content: Uint8Array,
     epoch: bigint,
     nowMs: number,
+    sender = this.present(senderId),
   ): Verdict {
-    const key = recentKey(senderId, clientId);
-    const before = this.#recent.get(key);
+    const before = this.#recent.find(senderId, clientId);
     if (before !== undefined) return { kind: "duplicate", place: before };
     const cell = this.#record(senderId, clientId, "message", content, epoch, nowMs);
-    const place = { seq: cell.seq, timeMs: this.headTimeMs };
-    this.#remember(key, place);
-    const sender = this.present(senderId);
+    const place = this.#recent.add(senderId, clientId, cell.seq, this.headTimeMs);
     sender.deliveredSeq = sender.readSeq = cell.seq;
     sender.readOrdinal = this.headOrdinal;
     return { kind: "appended", place, cell };
@@ -168,7 +135,7 @@ export class Conversation {
       epoch,
       nowMs,
     );
-    this.#remember(recentKey(userId, clientId), { seq: cell.seq, timeMs: this.headTimeMs });
+    this.#recent.add(userId, clientId, cell.seq, this.headTimeMs);
     this.#applyChange(change, cell.seq);
     return cell;
   }
@@ -260,17 +227,16 @@ export class Conversation {
 
   memberRow(userId: string): Member | undefined {
     const member = this.members.get(userId);
-    return member && { $typeName: "parley.storage.v1.Member", userId, ...member };
+    if (member === undefined) return undefined;
+    const { floorSeq, leftSeq, deliveredSeq, readSeq, readOrdinal } = member;
+    const $typeName = "parley.storage.v1.Member";
+    return { $typeName, userId, floorSeq, leftSeq, deliveredSeq, readSeq, readOrdinal };
   }
 
   /** All up to `seq` is committed: nobody asks for duplicates of old first tries any more. */
   committed(seq: number): void {
     if (seq > this.committedSeq) this.committedSeq = seq;
-    if (this.#recent.size <= recentMax) return;
-    for (const [key, place] of this.#recent) {
-      if (this.#recent.size <= recentMax || place.seq > seq) break;
-      this.#recent.delete(key);
-    }
+    this.#recent.forget(seq);
   }
 
   #record(
@@ -303,10 +269,6 @@ export class Conversation {
     this.headTimeMs = timeMs;
     if (countable) this.headOrdinal += 1;
     else this.#uncounted.push(seq);
-  }
-
-  #remember(key: string, place: Place): void {
-    this.#recent.set(key, place);
   }
 
   #applyChange(change: MembershipChange, seq: number): void {

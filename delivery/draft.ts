@@ -1,6 +1,7 @@
 /** What one batch changes in one conversation, and who is told once it is kept. */
 import { type ConnectError } from "@connectrpc/connect";
 import { type Conversation, smallGroupMax } from "./conversation.ts";
+import type { Place } from "./recent.ts";
 import { retryAfterMs } from "../mesh/errors.ts";
 import type { Outcome } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import type { Cell, ConversationWrite, Member } from "../proto/gen/parley/storage/v1/storage_pb.ts";
@@ -8,11 +9,6 @@ import type { Cell, ConversationWrite, Member } from "../proto/gen/parley/storag
 /** Takes the outcomes of the operations of one caller. */
 export interface Answerer {
   answer(outcome: Outcome): void;
-}
-
-export interface Answer {
-  readonly to: Answerer;
-  readonly outcome: Outcome;
 }
 
 /** A record for the members' devices, but for the connection that made it. */
@@ -34,7 +30,9 @@ export class Draft {
   readonly cells: Cell[] = [];
   readonly records: NewRecord[] = [];
   readonly cursorMoves: CursorMove[] = [];
-  readonly answers: Answer[] = [];
+  /** Whom to tell, and what: two lists, since a pair for each message costs more. */
+  readonly #answerers: Answerer[] = [];
+  readonly #outcomes: Outcome[] = [];
   /** Members whose row changed. */
   readonly touched = new Set<string>();
   /** The head that is committed once the batch is. */
@@ -64,9 +62,24 @@ export class Draft {
     };
   }
 
-  /** Tells all who wait that it was not kept. */
+  /** Tells `to` of the outcome once all is kept. */
+  answer(to: Answerer, outcome: Outcome): void {
+    this.#answerers.push(to);
+    this.#outcomes.push(outcome);
+  }
+
+  /** All of it is kept. */
+  succeed(): void {
+    for (let at = 0; at < this.#outcomes.length; at += 1) {
+      const outcome = this.#outcomes[at];
+      if (outcome !== undefined) this.#answerers[at]?.answer(outcome);
+    }
+  }
+
+  /** Nothing of it is kept. */
   fail(error: ConnectError): void {
-    for (const { to, outcome } of this.answers) to.answer(refusal(outcome.operationId, error));
+    for (const [at, { operationId }] of this.#outcomes.entries())
+      this.#answerers[at]?.answer(refusal(operationId, error));
   }
 }
 
@@ -86,16 +99,23 @@ export function refusal(operationId: number, error: ConnectError): Outcome {
   };
 }
 
-export function sent(
-  operationId: number,
-  seq: number,
-  timeMs: number,
-  duplicate: boolean,
-): Outcome {
+let lastMs = 0;
+let lastTime = 0n;
+
+/** Messages of the same millisecond share their time. */
+function timeOf(timeMs: number): bigint {
+  if (timeMs !== lastMs) {
+    lastMs = timeMs;
+    lastTime = BigInt(timeMs);
+  }
+  return lastTime;
+}
+
+export function sent(operationId: number, place: Place, duplicate: boolean): Outcome {
   const value = {
     $typeName: "parley.delivery.v1.Sent" as const,
-    seq,
-    timeMs: BigInt(timeMs),
+    seq: place.seq,
+    timeMs: timeOf(place.timeMs),
     duplicate,
   };
   return { $typeName: "parley.delivery.v1.Outcome", operationId, outcome: { case: "sent", value } };

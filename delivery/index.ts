@@ -40,7 +40,7 @@ export function createDelivery(
     indexed(drafts: Draft[]) {
       for (const draft of drafts) draft.conversation.committed(draft.headSeq);
       fanout.cursors(drafts);
-      for (const { answers } of drafts) for (const { to, outcome } of answers) to.answer(outcome);
+      for (const draft of drafts) draft.succeed();
     },
     failed(drafts, error, revoked) {
       for (const draft of drafts) {

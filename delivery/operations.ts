@@ -1,12 +1,13 @@
 /** The operations of a gateway's stream: send, move a cursor, typing. Each asks the conversation and puts the verdict into the batch that gathers. */
 import { type Client, type ConnectError, createClient } from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
-import { type Conversation, type Verdict, recentKey, smallGroupMax } from "./conversation.ts";
-import { type Answerer, type Draft, moved, refusal, sent } from "./draft.ts";
+import { type Conversation, type MemberState, smallGroupMax } from "./conversation.ts";
+import { type Answerer, moved, refusal, sent } from "./draft.ts";
 import type { Fanout } from "./fanout.ts";
 import { checkClientId } from "./groups.ts";
 import { directUsers } from "./ids.ts";
 import type { Ownership } from "./ownership.ts";
+import type { Place } from "./recent.ts";
 import { decodeRecord } from "./record.ts";
 import type { Task } from "./owner.ts";
 import { invalid, noConversation, unavailable } from "../mesh/errors.ts";
@@ -59,24 +60,20 @@ export class Operations {
     to: Answerer,
   ): Promise<void> | void {
     checkClientId(send.clientId);
-    if (conversation.exists) conversation.present(asked.userId);
+    let sender: MemberState | undefined;
+    if (conversation.exists) sender = conversation.present(asked.userId);
     else if (directUsers(conversation.id)?.includes(asked.userId) !== true)
       throw noConversation(conversation.id);
     const { retry, knownHeadSeq } = send;
     const scan =
       retry &&
       knownHeadSeq < conversation.headSeq &&
-      !conversation.earlier(recentKey(asked.userId, send.clientId));
-    if (!scan) return this.#append(conversation, asked, send, to);
+      conversation.earlier(asked.userId, send.clientId) === undefined;
+    if (!scan) return this.#append(conversation, sender, asked, send, to);
     return this.#scan(conversation, asked, send).then((place) => {
-      if (place === undefined) this.#append(conversation, asked, send, to);
-      else
-        this.#answerSent(
-          this.#parts.committer.draft(conversation),
-          asked,
-          { kind: "duplicate", place },
-          to,
-        );
+      if (place === undefined) return this.#append(conversation, sender, asked, send, to);
+      const draft = this.#parts.committer.draft(conversation);
+      draft.answer(to, sent(asked.operationId, place, true));
     });
   }
 
@@ -85,7 +82,7 @@ export class Operations {
     conversation: Conversation,
     asked: Operation,
     send: Send,
-  ): Promise<Verdict["place"] | undefined> {
+  ): Promise<Place | undefined> {
     const { seq, timeMs } = await this.#storage.findSend(
       {
         conversationId: conversation.id,
@@ -98,13 +95,19 @@ export class Operations {
     return seq === 0 ? undefined : { seq, timeMs: Number(timeMs) };
   }
 
-  #append(conversation: Conversation, asked: Operation, send: Send, to: Answerer): void {
+  #append(
+    conversation: Conversation,
+    sender: MemberState | undefined,
+    asked: Operation,
+    send: Send,
+    to: Answerer,
+  ): void {
     if (send.replyToSeq > conversation.headSeq) {
       throw invalid(
         `reply_to_seq ${send.replyToSeq} is beyond the conversation's head ${conversation.headSeq}`,
       );
     }
-    const epoch = this.#parts.ownership.epochOf(conversation.id);
+    const epoch = this.#parts.ownership.epochOf(conversation);
     const draft = this.#parts.committer.draft(conversation);
     if (!conversation.exists) {
       const users = directUsers(conversation.id) ?? [];
@@ -117,6 +120,7 @@ export class Operations {
       send.content,
       epoch,
       this.#clock.now(),
+      sender,
     );
     if (verdict.kind === "appended") {
       draft.cells.push(verdict.cell);
@@ -127,19 +131,7 @@ export class Operations {
       });
       draft.touched.add(asked.userId);
     }
-    this.#answerSent(draft, asked, verdict, to);
-  }
-
-  #answerSent(
-    draft: Draft,
-    asked: Operation,
-    { kind, place }: Pick<Verdict, "kind" | "place">,
-    to: Answerer,
-  ): void {
-    draft.answers.push({
-      to,
-      outcome: sent(asked.operationId, place.seq, place.timeMs, kind === "duplicate"),
-    });
+    draft.answer(to, sent(asked.operationId, verdict.place, verdict.kind === "duplicate"));
   }
 
   #moveCursor(
@@ -171,7 +163,7 @@ export class Operations {
       draft.touched.add(userId);
       draft.cursorMoves.push({ userId, origin });
     }
-    draft.answers.push({ to, outcome: moved(operationId, member.deliveredSeq, member.readSeq) });
+    draft.answer(to, moved(operationId, member.deliveredSeq, member.readSeq));
   }
 
   /** The ordinal of an old record in a group, from the log. */

@@ -23,7 +23,8 @@ interface Held {
   readonly conversation: Conversation;
   /** Operations that wait; undefined: none needs to. */
   waiting: Task[] | undefined;
-  usedMs: number;
+  /** Since the last sweep. */
+  used: boolean;
 }
 
 export interface OwnerConfig {
@@ -33,10 +34,7 @@ export interface OwnerConfig {
   readonly waitingMax: number;
 }
 
-const idleMs = 10_000;
-
 export class Owner {
-  readonly #surroundings: Surroundings;
   readonly #config: OwnerConfig;
   readonly #ownership: Ownership;
   readonly #committer: Committer;
@@ -49,7 +47,6 @@ export class Owner {
     ownership: Ownership,
     committer: Committer,
   ) {
-    this.#surroundings = surroundings;
     this.#config = config;
     this.#ownership = ownership;
     this.#committer = committer;
@@ -61,7 +58,7 @@ export class Owner {
     if (held === undefined) {
       const kind = kindOf(conversationId);
       if (kind === Kind.UNSPECIFIED) return task.refuse(noConversation(conversationId));
-      held = { conversation: new Conversation(conversationId, kind), waiting: [], usedMs: 0 };
+      held = { conversation: new Conversation(conversationId, kind), waiting: [], used: true };
       this.#held.set(conversationId, held);
       this.#holdUp(held, this.#load(held.conversation));
     }
@@ -85,18 +82,14 @@ export class Owner {
     for (const { conversation } of [...this.#held.values()]) this.drop(conversation, error);
   }
 
-  /** Lets go of conversations that were not used for a while, where there are too many. */
+  /** Lets go of conversations that were not used since the last sweep, where there are too many. */
   sweep(): void {
     let over = this.#held.size - this.#config.conversationsMax;
-    const beforeMs = this.#surroundings.clock.monotonic() - idleMs;
     for (const [id, held] of this.#held) {
       if (over <= 0) return;
-      const { conversation, waiting, usedMs } = held;
-      if (
-        waiting !== undefined ||
-        usedMs > beforeMs ||
-        conversation.committedSeq < conversation.headSeq
-      )
+      const { conversation, waiting, used } = held;
+      held.used = false;
+      if (used || waiting !== undefined || conversation.committedSeq < conversation.headSeq)
         continue;
       this.#held.delete(id);
       over -= 1;
@@ -108,7 +101,7 @@ export class Owner {
   }
 
   #run(held: Held, task: Task): void {
-    held.usedMs = this.#surroundings.clock.monotonic();
+    held.used = true;
     try {
       const more = task.run(held.conversation);
       if (more !== undefined)
@@ -175,7 +168,7 @@ export class Owner {
    */
   #adopt(conversation: Conversation, tail: Cell[]): void {
     if (tail.length === 0) return;
-    const epoch = this.#ownership.epochOf(conversation.id);
+    const epoch = this.#ownership.epochOf(conversation);
     for (const cell of tail) {
       if (cell.seq !== conversation.headSeq + 1 || cell.previousTerm !== conversation.headTerm)
         break;

@@ -1,7 +1,7 @@
 /** One life of a delivery process: its incarnation and the epochs of the shards it owns. It knows the order of a takeover, not what is taken over. */
+import type { Conversation } from "./conversation.ts";
 import type { Registry } from "./ports.ts";
 import { type Random, newId } from "../mesh/random.ts";
-import { hash32 } from "../mesh/hash.ts";
 import { unavailable } from "../mesh/errors.ts";
 
 export class Ownership {
@@ -24,8 +24,8 @@ export class Ownership {
   }
 
   /** The epoch under which a conversation's records are written. Throws where the shard is another's. */
-  epochOf(conversationId: string): bigint {
-    const epoch = this.#epochs.get(hash32(conversationId) % this.#registry.shards);
+  epochOf({ idHash }: Pick<Conversation, "idHash">): bigint {
+    const epoch = this.#epochs.get(idHash % this.#registry.shards);
     if (epoch === undefined) throw unavailable("this conversation is being moved to another owner");
     return epoch;
   }

@@ -2,7 +2,7 @@
 import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
 import type { Conversation } from "./conversation.ts";
-import type { Answerer } from "./draft.ts";
+import type { Answerer, Draft } from "./draft.ts";
 import { sent } from "./draft.ts";
 import { creation, update } from "./groups.ts";
 import { groupId } from "./ids.ts";
@@ -44,6 +44,9 @@ export interface ServiceParts {
   readonly committer: Committer;
   readonly ownership: Ownership;
 }
+
+/** Has a call answered with the seq, once the draft is kept. */
+type Answer = (draft: Draft, seq: number) => void;
 
 /** The outcomes of one gateway's stream. */
 class StreamAnswerer implements Answerer {
@@ -110,7 +113,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     const conversation = await this.#unary(id, (group, answer) => {
       if (!group.exists) this.#change(group, userId, request.clientId, change, answer);
       else if (group.members.get(userId) === undefined) throw noConversation(id);
-      else this.#parts.committer.draft(group).answers.push(answer(group.headSeq));
+      else answer(this.#parts.committer.draft(group), group.headSeq);
     });
     return {
       $typeName: "parley.delivery.v1.CreateGroupResponse",
@@ -128,8 +131,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     const { seq } = await this.#unary(request.conversationId, (group, answer) => {
       if (!group.exists) throw noConversation(group.id);
       const change = update(group, userId, request);
-      if (change === undefined)
-        this.#parts.committer.draft(group).answers.push(answer(group.headSeq));
+      if (change === undefined) answer(this.#parts.committer.draft(group), group.headSeq);
       else this.#change(group, userId, request.clientId, change, answer);
     });
     return {
@@ -158,7 +160,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     userId: string,
     clientId: Uint8Array,
     change: MembershipChange,
-    answer: (seq: number) => { to: Answerer; outcome: Outcome },
+    answer: Answer,
   ): void {
     const { committer, ownership } = this.#parts;
     const before = group.audience;
@@ -166,7 +168,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
       userId,
       clientId,
       change,
-      ownership.epochOf(group.id),
+      ownership.epochOf(group),
       this.#surroundings.clock.now(),
     );
     const draft = committer.draft(group);
@@ -176,13 +178,13 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
       change.removed.length === 0 ? group.audience : [...new Set([...before, ...group.audience])];
     draft.records.push({ cell, origin: "", audience });
     for (const id of [...change.added, ...change.removed]) draft.touched.add(id);
-    draft.answers.push(answer(cell.seq));
+    answer(draft, cell.seq);
   }
 
   /** Runs an operation that is no stream's, and waits for its batch. */
   #unary(
     conversationId: string,
-    run: (group: Conversation, answer: (seq: number) => { to: Answerer; outcome: Outcome }) => void,
+    run: (group: Conversation, answer: Answer) => void,
   ): Promise<{ group: Conversation; seq: number }> {
     return new Promise((resolve, reject) => {
       this.#parts.owner.submit(conversationId, {
@@ -193,7 +195,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
               else if (outcome.case === "refused") reject(refused(outcome.value));
             },
           };
-          run(group, (seq) => ({ to, outcome: sent(0, seq, 0, false) }));
+          run(group, (draft, seq) => draft.answer(to, sent(0, { seq, timeMs: 0 }, false)));
         },
         refuse: reject,
       });

@@ -52,6 +52,10 @@ export interface MoveFrame {
 
 const nothing = Buffer.alloc(0);
 
+/** For batches, and for what is in them: made once, as they are used for every message. */
+const batches = new WireReader();
+const messages = new WireReader();
+
 /** The same bytes, not copied. */
 export function bufferOf(bytes: Uint8Array): Buffer {
   if (Buffer.isBuffer(bytes)) return bytes;
@@ -61,7 +65,7 @@ export function bufferOf(bytes: Uint8Array): Buffer {
 /** The frames of a ClientBatch. Throws a ProtocolError where the bytes are none, or where it has more than `framesMax` frames. */
 export function readBatch(bytes: Buffer, framesMax: number): InFrame[] {
   const frames: InFrame[] = [];
-  const reader = new WireReader(bytes, 0, bytes.length);
+  const reader = batches.open(bytes, 0, bytes.length);
   while (reader.more()) {
     const tag = reader.tag();
     if (tag >>> 3 !== 1) {
@@ -80,7 +84,7 @@ export function readBatch(bytes: Buffer, framesMax: number): InFrame[] {
 
 function readFrame(bytes: Buffer, start: number, end: number): InFrame {
   const frame: InFrame = { requestId: 0, kind: 0, bytes, start: 0, end: 0 };
-  const reader = new WireReader(bytes, start, end);
+  const reader = messages.open(bytes, start, end);
   while (reader.more()) {
     const tag = reader.tag();
     const field = tag >>> 3;
@@ -111,7 +115,8 @@ function mergeSpan(frame: InFrame, bytes: Buffer, start: number, end: number): v
   setSpan(frame, frame.kind, merged, 0, merged.length);
 }
 
-export function readSend(frame: InFrame): SendFrame {
+/** `likelyId` is the conversation that it is probably for. */
+export function readSend(frame: InFrame, likelyId = ""): SendFrame {
   const send: SendFrame = {
     conversationId: "",
     userId: "",
@@ -120,12 +125,12 @@ export function readSend(frame: InFrame): SendFrame {
     knownHeadSeq: 0,
     retry: false,
   };
-  const reader = new WireReader(frame.bytes, frame.start, frame.end);
+  const reader = messages.open(frame.bytes, frame.start, frame.end);
   while (reader.more()) {
     const tag = reader.tag();
     switch (tag >>> 3) {
       case 1:
-        send.conversationId = reader.text(tag);
+        send.conversationId = reader.textLike(tag, likelyId);
         send.userId = "";
         break;
       case 2:
@@ -155,14 +160,14 @@ export function readSend(frame: InFrame): SendFrame {
   return send;
 }
 
-export function readMove(frame: InFrame): MoveFrame {
+export function readMove(frame: InFrame, likelyId = ""): MoveFrame {
   const move: MoveFrame = { conversationId: "", deliveredSeq: 0, readSeq: 0 };
-  const reader = new WireReader(frame.bytes, frame.start, frame.end);
+  const reader = messages.open(frame.bytes, frame.start, frame.end);
   while (reader.more()) {
     const tag = reader.tag();
     switch (tag >>> 3) {
       case 1:
-        move.conversationId = reader.text(tag);
+        move.conversationId = reader.textLike(tag, likelyId);
         break;
       case 2:
         move.deliveredSeq = reader.uint(tag);
@@ -177,20 +182,20 @@ export function readMove(frame: InFrame): MoveFrame {
   return move;
 }
 
-/** The sender of an encoded Record; empty where it has none, or where it is no record. */
-export function senderOf(record: Uint8Array): string {
+/** Whether an encoded Record is by this user. False where it is no record. */
+export function isSentBy(record: Uint8Array, userId: string): boolean {
   const bytes = bufferOf(record);
-  const reader = new WireReader(bytes, 0, bytes.length);
+  const reader = messages.open(bytes, 0, bytes.length);
   try {
     while (reader.more()) {
       const tag = reader.tag();
-      if (tag === 3 * 8 + lengthType) return reader.text(tag);
       reader.skip(tag);
+      if (tag === 3 * 8 + lengthType) return reader.holds(userId);
     }
   } catch (error) {
     if (!(error instanceof ProtocolError)) throw error;
   }
-  return "";
+  return false;
 }
 
 /** One ServerFrame as a field of a ServerBatch: a batch is its chunks one after the other. */
@@ -198,91 +203,120 @@ export type Chunk = Buffer;
 
 type Frame = ServerFrame["frame"];
 
-/** Encodes frames. It has one buffer for all of them: one for each gateway. */
+/**
+ * Encodes frames, each of which goes before what was written last. It has one buffer for all of them: one for each gateway.
+ * What begins with `put` leaves a frame there, to be taken with others; the rest answers with the frame.
+ */
 export class FrameWriter {
   readonly #writer = new WireWriter();
 
-  sent(
+  /** All frames that were put. */
+  take(): Chunk {
+    return this.#writer.take(0);
+  }
+
+  putSent(
     requestId: number,
     conversationId: string,
     seq: number,
     timeMs: bigint,
     duplicate: boolean,
-  ): Chunk {
+  ): void {
     const writer = this.#writer;
+    const before = writer.written;
     writer.uint(4, duplicate ? 1 : 0);
     writer.uint(3, Number(timeMs));
     writer.uint(2, seq);
     writer.text(1, conversationId);
-    return this.#finish(requestId, 4);
+    this.#put(requestId, 4, before);
   }
 
-  moved(
+  putMoved(
     requestId: number,
     conversationId: string,
     userId: string,
     deliveredSeq: number,
     readSeq: number,
-  ): Chunk {
+  ): void {
     const writer = this.#writer;
+    const before = writer.written;
     writer.uint(4, readSeq);
     writer.uint(3, deliveredSeq);
     writer.text(2, userId);
     writer.text(1, conversationId);
-    writer.wrap(1, writer.written);
-    return this.#finish(requestId, 5);
+    writer.wrap(1, writer.written - before);
+    this.#put(requestId, 5, before);
+  }
+
+  /** A Pushed with one record. */
+  putRecord(record: Uint8Array): void {
+    const before = this.#writer.written;
+    this.#writer.bytes(1, record);
+    this.#put(0, 13, before);
+  }
+
+  /** A frame that was encoded before. */
+  putChunk(chunk: Chunk): void {
+    this.#writer.raw(chunk);
   }
 
   failure(requestId: number, code: number, message: string, retryAfterMs: number): Chunk {
     const writer = this.#writer;
+    const before = writer.written;
     writer.uint(3, retryAfterMs);
     writer.text(2, message);
     writer.uint(1, code);
-    return this.#finish(requestId, 3);
+    this.#put(requestId, 3, before);
+    return writer.take(before);
   }
 
-  /** A Pushed with one record. */
   record(record: Uint8Array): Chunk {
-    this.#writer.bytes(1, record);
-    return this.#finish(0, 13);
+    const before = this.#writer.written;
+    this.putRecord(record);
+    return this.#writer.take(before);
   }
 
   /** A Pushed with cursors. */
   cursors(cursors: readonly Cursor[]): Chunk {
     const writer = this.#writer;
+    const before = writer.written;
     for (let at = cursors.length - 1; at >= 0; at -= 1) {
       const cursor = cursors[at];
       if (cursor === undefined) continue;
-      const before = writer.written;
+      const start = writer.written;
       writer.uint(4, cursor.readSeq);
       writer.uint(3, cursor.deliveredSeq);
       writer.text(2, cursor.userId);
       writer.text(1, cursor.conversationId);
-      writer.wrap(2, writer.written - before);
+      writer.wrap(2, writer.written - start);
     }
-    return this.#finish(0, 13);
+    this.#put(0, 13, before);
+    return writer.take(before);
   }
 
   /** A frame of `kind` (a field of ServerFrame) whose message is encoded already. */
   encoded(requestId: number, kind: number, message: Uint8Array): Chunk {
+    const before = this.#writer.written;
     this.#writer.raw(message);
-    return this.#finish(requestId, kind);
+    this.#put(requestId, kind, before);
+    return this.#writer.take(before);
   }
 
   /** Any other frame. */
   other(requestId: number, frame: Frame): Chunk {
     const message = { $typeName: "parley.v1.ServerFrame", requestId, frame } satisfies ServerFrame;
     const writer = this.#writer;
+    const before = writer.written;
     writer.raw(toBinary(ServerFrameSchema, message));
-    writer.wrap(1, writer.written);
-    return writer.take();
+    writer.wrap(1, writer.written - before);
+    return writer.take(before);
   }
 
-  #finish(requestId: number, kind: number): Chunk {
+  /** Makes what was written since `before` a frame. */
+  #put(requestId: number, kind: number, before: number): void {
     const writer = this.#writer;
-    writer.wrap(kind, writer.written);
+    writer.wrap(kind, writer.written - before);
     writer.uint(1, requestId);
-    writer.wrap(1, writer.written);
-    return writer.take();
+    writer.wrap(1, writer.written - before);
   }
 }

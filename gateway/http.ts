@@ -1,6 +1,7 @@
 /** The edge's one HTTP port: WebSocket, Connect, media and health, each handed to whoever knows it. */
 import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
+import { setMaxListeners } from "node:events";
 import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { Code, ConnectError, cors } from "@connectrpc/connect";
@@ -120,6 +121,8 @@ class Edge implements EdgeServer {
 
   constructor(parts: EdgeParts) {
     const { calls, auth, clock, log, config = edgeConfig } = parts;
+    // Every call under way listens.
+    setMaxListeners(0, this.#parting.signal);
     this.#parts = parts;
     this.#config = config;
     this.#origins = createOriginPolicy(config.origins);

@@ -3,8 +3,9 @@ import { fromBinary } from "@bufbuild/protobuf";
 import type { Pushed } from "../proto/gen/parley/v1/chat_pb.ts";
 import { RecordSchema } from "../proto/gen/parley/v1/record_pb.ts";
 import type { Payload } from "../proto/gen/parley/session/v1/session_pb.ts";
-import { senderOf } from "./frames.ts";
+import { isSentBy } from "./frames.ts";
 import type { Chunk, FrameWriter } from "./frames.ts";
+import type { OutFrame } from "./outbox.ts";
 
 export type PushPayload = Payload["payload"];
 
@@ -46,21 +47,26 @@ function chunkOf(payload: PushPayload, writer: FrameWriter): Chunk {
   return writer.other(0, { case: "pushed", value: pushedOf(payload) });
 }
 
-export class SharedPush {
+export class SharedPush implements OutFrame {
   readonly payload: PushPayload;
-  readonly #writer: FrameWriter;
-  #chunk: Chunk | undefined;
-  #pushed: Pushed | undefined;
-  #senderId: string | undefined;
+  #chunk: Chunk | undefined = undefined;
+  #pushed: Pushed | undefined = undefined;
+  #wasPut = false;
 
-  constructor(payload: PushPayload, writer: FrameWriter) {
+  constructor(payload: PushPayload) {
     this.payload = payload;
-    this.#writer = writer;
   }
 
-  /** For a WebSocket's outbox. */
-  get chunk(): Chunk {
-    return (this.#chunk ??= chunkOf(this.payload, this.#writer));
+  chunk(writer: FrameWriter): Chunk {
+    return (this.#chunk ??= chunkOf(this.payload, writer));
+  }
+
+  /** Most records go to one connection: only what goes to several is worth a chunk of its own. */
+  put(writer: FrameWriter): void {
+    const { payload } = this;
+    if (payload.case === "record" && !this.#wasPut) writer.putRecord(payload.value.record);
+    else writer.putChunk(this.chunk(writer));
+    this.#wasPut = true;
   }
 
   /** For Connect. Nobody may change it. */
@@ -68,12 +74,10 @@ export class SharedPush {
     return (this.#pushed ??= pushedOf(this.payload));
   }
 
-  /** Who sent the record; empty where it is no record. */
-  get senderId(): string {
-    if (this.#senderId !== undefined) return this.#senderId;
+  /** Whether it is a record by this user. */
+  isBy(userId: string): boolean {
     const { payload } = this;
-    this.#senderId = payload.case === "record" ? senderOf(payload.value.record) : "";
-    return this.#senderId;
+    return payload.case === "record" && isSentBy(payload.value.record, userId);
   }
 
   /** About how much it keeps in memory until it is sent. */

@@ -6,20 +6,30 @@ export class ProtocolError extends Error {}
 export const varintType = 0;
 export const lengthType = 2;
 
-/** Reads fields of one message in place. Any bytes end in a value or a ProtocolError. */
-export class WireReader {
-  readonly bytes: Buffer;
-  /** The next byte to read. */
-  at: number;
-  readonly end: number;
-  /** Where the last `span` began; it ended at `at`. */
-  from: number;
+/** Longer texts are left to the platform. */
+const asciiMax = 64;
 
-  constructor(bytes: Buffer, start: number, end: number) {
+const nothing = Buffer.alloc(0);
+
+/**
+ * Reads fields of one message in place. Any bytes end in a value or a ProtocolError. One reader may read message after message, as long
+ * as nobody needs it for two at a time.
+ */
+export class WireReader {
+  bytes = nothing;
+  /** The next byte to read. */
+  at = 0;
+  end = 0;
+  /** Where the last `span` began; it ended at `at`. */
+  from = 0;
+
+  /** Begins with the message in the bytes from start to end. */
+  open(bytes: Buffer, start: number, end: number): this {
     this.bytes = bytes;
     this.at = start;
     this.from = start;
     this.end = end;
+    return this;
   }
 
   more(): boolean {
@@ -73,6 +83,23 @@ export class WireReader {
   text(tag: number): string {
     this.span(tag);
     return this.bytes.toString("utf8", this.from, this.at);
+  }
+
+  /** A text that is probably `guess`: then it is that string itself, which costs less than a new one, here and where it is looked up. */
+  textLike(tag: number, guess: string): string {
+    this.span(tag);
+    return this.holds(guess) ? guess : this.bytes.toString("utf8", this.from, this.at);
+  }
+
+  /** Whether the last span is this text, of ASCII characters. */
+  holds(text: string): boolean {
+    const { bytes, from, at } = this;
+    if (text.length !== at - from) return false;
+    for (let index = from; index < at; index += 1) {
+      const byte = bytes[index];
+      if (byte !== text.charCodeAt(index - from) || byte > 127) return false;
+    }
+    return true;
   }
 
   /** The bytes of a length-delimited value, not copied. */
@@ -133,14 +160,33 @@ export class WireWriter {
     this.#varint(field * 8 + varintType);
   }
 
-  /** Text of ASCII characters, which ids are; other text is written as UTF-8. */
   text(field: number, value: string): void {
     if (value === "") return;
+    const length = this.#ascii(value) ? value.length : this.#utf8(value);
+    this.wrap(field, length);
+  }
+
+  /** By hand, since that is what ids are. False where the text is something else, or long; then nothing is written. */
+  #ascii(value: string): boolean {
+    const { length } = value;
+    if (length > asciiMax) return false;
+    this.#room(length);
+    const from = this.#at - length;
+    for (let index = 0; index < length; index += 1) {
+      const unit = value.charCodeAt(index);
+      if (unit > 127) return false;
+      this.#bytes[from + index] = unit;
+    }
+    this.#at = from;
+    return true;
+  }
+
+  #utf8(value: string): number {
     const length = Buffer.byteLength(value);
     this.#room(length);
     this.#at -= length;
-    this.#bytes.write(value, this.#at, length, length === value.length ? "latin1" : "utf8");
-    this.wrap(field, length);
+    this.#bytes.write(value, this.#at, length, "utf8");
+    return length;
   }
 
   bytes(field: number, value: Uint8Array): void {
@@ -161,12 +207,13 @@ export class WireWriter {
     this.#varint(field * 8 + lengthType);
   }
 
-  /** What was written since the last `take`. */
-  take(): Buffer {
-    const taken = Buffer.allocUnsafe(this.#bytes.length - this.#at);
-    this.#bytes.copy(taken, 0, this.#at);
-    this.#at = this.#bytes.length;
-    if (this.#at > 1_048_576) {
+  /** What was written since `written` was `before`; what was written earlier stays. */
+  take(before: number): Buffer {
+    const end = this.#bytes.length - before;
+    const taken = Buffer.allocUnsafe(end - this.#at);
+    taken.set(this.#bytes.subarray(this.#at, end));
+    this.#at = end;
+    if (before === 0 && this.#bytes.length > 1_048_576) {
       this.#bytes = Buffer.allocUnsafe(16_384);
       this.#at = 16_384;
     }

@@ -22,6 +22,10 @@ export interface Session {
   readonly connection: number;
   readonly userId: string;
   readonly deviceId: string;
+  /** "gateway id/connection": its name across gateways. */
+  readonly origin: string;
+  /** Its number alone, for the pushes that go to it only: made once, as most do. */
+  readonly alone: number[];
   /** The user's next older session. */
   older: Session | undefined;
 }
@@ -34,6 +38,7 @@ export interface RegistryLimits {
 export class Registry {
   readonly #users = new Map<string, Session>();
   readonly #gateways = new Map<string, Gateway>();
+  readonly #origins = new Map<string, Session>();
   readonly #watchers = new Set<OnlineWatcher>();
   readonly #limits: RegistryLimits;
   /** The gateways that the present publication goes to; used again for each. */
@@ -60,7 +65,7 @@ export class Registry {
   end(gateway: Gateway): void {
     gateway.live = false;
     if (this.#gateways.get(gateway.id) === gateway) this.#gateways.delete(gateway.id);
-    for (const session of gateway.sessions.values()) this.#unchain(session);
+    for (const session of gateway.sessions.values()) this.#forget(session);
     gateway.sessions.clear();
   }
 
@@ -77,14 +82,24 @@ export class Registry {
     const newest = this.#users.get(userId);
     const replaced = this.#replacedBy(newest, deviceId);
     const own = newest === undefined ? userId : newest.userId;
-    const session: Session = { gateway, connection, userId: own, deviceId, older: newest };
+    const origin = `${gateway.id}/${connection}`;
+    const session: Session = {
+      gateway,
+      connection,
+      userId: own,
+      deviceId,
+      origin,
+      alone: [connection],
+      older: newest,
+    };
     this.#users.set(own, session);
+    this.#origins.set(origin, session);
     gateway.sessions.set(connection, session);
     if (newest === undefined) this.#changed(own);
     this.#tell(gateway, { kind: "attached", connection });
     if (replaced === undefined) return;
     replaced.gateway.sessions.delete(replaced.connection);
-    this.#unchain(replaced);
+    this.#forget(replaced);
     this.#tell(replaced.gateway, { kind: "replaced", connection: replaced.connection });
   }
 
@@ -93,7 +108,7 @@ export class Registry {
     const session = gateway.sessions.get(connection);
     if (session === undefined) return;
     gateway.sessions.delete(connection);
-    this.#unchain(session);
+    this.#forget(session);
   }
 
   /**
@@ -102,18 +117,18 @@ export class Registry {
    */
   route({ userIds, exceptOrigin, onlyOrigin, payload }: Publication): void {
     const touched = this.#touched;
-    const only = onlyOrigin === "" ? undefined : this.#find(onlyOrigin);
+    const only = onlyOrigin === "" ? undefined : this.#origins.get(onlyOrigin);
     if (onlyOrigin !== "" && only === undefined) return;
-    const except = exceptOrigin === "" ? undefined : this.#find(exceptOrigin);
+    const except = exceptOrigin === "" ? undefined : this.#origins.get(exceptOrigin);
     for (const userId of userIds) {
       let session = this.#users.get(userId);
       for (; session !== undefined; session = session.older) {
         if (session === except || (only !== undefined && session !== only)) continue;
-        const { gateway, connection } = session;
+        const { gateway } = session;
         if (gateway.collected === undefined) {
-          gateway.collected = [connection];
+          gateway.collected = session.alone;
           touched.push(gateway);
-        } else gateway.collected.push(connection);
+        } else this.#collect(gateway, gateway.collected, session.connection);
       }
     }
     for (const gateway of touched) {
@@ -166,12 +181,16 @@ export class Registry {
     return count >= this.#limits.userSessionsMax ? oldest : undefined;
   }
 
-  /** The session that an origin, "gateway id/connection", names. */
-  #find(origin: string): Session | undefined {
-    const slash = origin.lastIndexOf("/");
-    return this.#gateways
-      .get(origin.slice(0, slash))
-      ?.sessions.get(Number(origin.slice(slash + 1)));
+  /** The first number may be a session's own list, which nobody may change. */
+  #collect(gateway: Gateway, collected: number[], connection: number): void {
+    const [first] = collected;
+    if (collected.length === 1 && first !== undefined) gateway.collected = [first, connection];
+    else collected.push(connection);
+  }
+
+  #forget(session: Session): void {
+    if (this.#origins.get(session.origin) === session) this.#origins.delete(session.origin);
+    this.#unchain(session);
   }
 
   #unchain(session: Session): void {

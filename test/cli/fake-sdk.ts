@@ -187,7 +187,7 @@ export class FakeSdk implements ChatSdk {
     const content = create(ContentSchema, { text: parts.text ?? "" });
     content.attachments.push(...(parts.attachments ?? []));
     const clientId = clientIdOf(this.sent.length + 1);
-    let settle = { succeed: (_: SentMessage) => {}, fail: (_: ConnectError) => {} };
+    let settle: Pick<SentOne, "succeed" | "fail"> = { succeed: () => {}, fail: () => {} };
     const sent = new Promise<SentMessage>((succeed, fail) => {
       settle = { succeed, fail };
     });

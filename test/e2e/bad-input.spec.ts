@@ -323,7 +323,11 @@ for (const [mode, start] of Object.entries(modes)) {
             for (const [what, call] of Object.entries(calls(eve))) {
               const [one, two] = [await failure(call(present)), await failure(call(absent))];
               assert.equal(one.code, Code.NotFound, `${what}: ${one.message}`);
-              assert.equal(one.rawMessage.replaceAll(present, "ID"), two.rawMessage.replaceAll(absent, "ID"), what);
+              assert.equal(
+                one.rawMessage.replaceAll(present, "ID"),
+                two.rawMessage.replaceAll(absent, "ID"),
+                what,
+              );
               assert.match(one.rawMessage, /that you are a member of/);
               assert.deepEqual([one.code, metadataOf(one)], [two.code, metadataOf(two)], what);
             }
@@ -393,7 +397,9 @@ for (const [mode, start] of Object.entries(modes)) {
       const eve = await town.onSocket(`eve${part}`);
       const { conversationId } = await eve.send(textTo("friend", "hello"));
       const bytes = (field: number, value: Uint8Array): Uint8Array<ArrayBuffer> =>
-        new Uint8Array(new BinaryWriter().tag(field, WireType.LengthDelimited).bytes(value).finish());
+        new Uint8Array(
+          new BinaryWriter().tag(field, WireType.LengthDelimited).bytes(value).finish(),
+        );
       const send = Buffer.concat([
         bytes(1, Buffer.from(conversationId)),
         bytes(3, newClientId()),
@@ -414,11 +420,19 @@ for (const [mode, start] of Object.entries(modes)) {
       assert.match(proto.message, /UTF-?8/i);
       const clientId = Buffer.from(newClientId()).toString("base64");
       const json = Buffer.concat([
-        Buffer.from(`{"conversationId":"${conversationId}","clientId":"${clientId}","content":{"text":"`),
+        Buffer.from(
+          `{"conversationId":"${conversationId}","clientId":"${clientId}","content":{"text":"`,
+        ),
         Buffer.from([0x68, 0x69, 0xff, 0xfe]),
         Buffer.from(`"}}`),
       ]);
-      const said2 = await postCall(town.url, token, "Send", new Uint8Array(json), "application/json");
+      const said2 = await postCall(
+        town.url,
+        token,
+        "Send",
+        new Uint8Array(json),
+        "application/json",
+      );
       assert.deepEqual([said2.status, said2.code], [400, "invalid_argument"], said2.text);
       assert.equal((await eve.history({ conversationId })).headSeq, 1);
     });

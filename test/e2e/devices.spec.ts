@@ -4,8 +4,8 @@ import { CloseReason } from "../../proto/gen/parley/v1/chat_pb.ts";
 import { Availability } from "../../proto/gen/parley/v1/record_pb.ts";
 import type { Presence } from "../../proto/gen/parley/v1/record_pb.ts";
 import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
-import { protocols } from "../support/device.ts";
-import { modes } from "../support/parley.ts";
+import { ConnectDevice, SocketDevice, protocols } from "../support/device.ts";
+import { modes, tokenFor } from "../support/parley.ts";
 import { Town, textTo } from "../support/town.ts";
 import { within } from "../support/within.ts";
 
@@ -151,6 +151,16 @@ for (const [mode, start] of Object.entries(modes)) {
       const { code, reason } = await within(5_000, "the end", first.socket.closed);
       assert.equal(code, 4_102);
       assert.match(reason, /same device/);
+    });
+
+    it("are closed by code 4100 when their token expires; so do streams end", async () => {
+      const who = { url: town.url, token: await tokenFor("judy", 1), deviceId: "phone" };
+      const { socket } = await SocketDevice.open(who);
+      const stream = await ConnectDevice.open({ ...who, deviceId: "desk" });
+      const { code, reason } = await within(10_000, "the end", socket.closed);
+      assert.deepEqual([code, reason], [4_100, "the token has expired"]);
+      await within(10_000, "the stream's end", stream.ended);
+      assert.equal(stream.inbox.goodbye?.reason, CloseReason.UNAUTHENTICATED);
     });
 
     it("P6: push again what is not acked, then take the device for dead", async () => {

@@ -170,7 +170,10 @@ describe("the data directory", () => {
     const server = await ServerProcess.start(folder.path);
     const { code, output } = await ServerProcess.run(testSettings(folder.path));
     assert.equal(code, 1);
-    assert.match(output, /is in use by another process: stop that one, or choose another directory/);
+    assert.match(
+      output,
+      /is in use by another process: stop that one, or choose another directory/,
+    );
     const alice = await connect(server.url, "alice");
     assert.equal((await alice.send(textTo("bob", "all is well"))).seq, 1);
     await alice.close();

@@ -62,6 +62,20 @@ for (const [mode, start] of Object.entries(modes)) {
         assert.deepEqual([seen.unreadCount, seen.memberCount, seen.floorSeq], [1, 3, 1]);
       });
 
+      it("P2: trying a change again does not undo what came after it", async () => {
+        const [annPhone, benPhone] = await Promise.all([device(ann), device(ben)]);
+        const id = await group(annPhone, ben);
+        const add = change(id, { addMemberIds: [cleo], title: "with cleo" });
+        const { seq } = await annPhone.updateGroup(add);
+        await benPhone.updateGroup(change(id, { removeMemberIds: [cleo], title: "without" }));
+        assert.equal((await annPhone.updateGroup(add)).seq, seq);
+        const { conversation } = await synced(annPhone, id);
+        assert.deepEqual(
+          [conversation.title, conversation.headSeq, conversation.memberCount],
+          ["without", 3, 2],
+        );
+      });
+
       it("P8: a new member reads from its joining on", async () => {
         const [annPhone, benPhone, danPhone] = await Promise.all([
           device(ann),
@@ -123,10 +137,7 @@ for (const [mode, start] of Object.entries(modes)) {
         const refused = { code: Code.NotFound };
         await assert.rejects(benPhone.send(textInto(id, "let me in")), refused);
         await assert.rejects(benPhone.listMembers({ conversationId: id }), refused);
-        await assert.rejects(
-          benPhone.updateGroup(change(id, { addMemberIds: [ben] })),
-          refused,
-        );
+        await assert.rejects(benPhone.updateGroup(change(id, { addMemberIds: [ben] })), refused);
         assert.ok(benPhone.inbox.records.every(({ seq }) => seq <= 3));
         const { members } = await annPhone.listMembers({ conversationId: id });
         assert.deepEqual(
@@ -153,7 +164,9 @@ for (const [mode, start] of Object.entries(modes)) {
           const { token } = await syncAll(benPhone);
           await annPhone.updateGroup(change(id, { removeMemberIds: [ben] }));
           const { conversations } = await syncAll(benPhone, { token: new Uint8Array(token) });
-          const told = conversations.find(({ conversation }) => conversation?.conversationId === id);
+          const told = conversations.find(
+            ({ conversation }) => conversation?.conversationId === id,
+          );
           assert.equal(told?.left, true, `with the others at ${deliveredSeq}, ${readSeq}`);
         }
       });
@@ -172,7 +185,10 @@ for (const [mode, start] of Object.entries(modes)) {
         assert.equal(body.case === "membership" && body.value.title, "ben is back");
         await benPhone.send(textInto(id, "thank you"));
         const { conversation, left, records } = await synced(benPhone, id);
-        assert.deepEqual([left, conversation.title, conversation.floorSeq], [false, "ben is back", 4]);
+        assert.deepEqual(
+          [left, conversation.title, conversation.floorSeq],
+          [false, "ben is back", 4],
+        );
         assert.deepEqual(
           records.map(({ seq }) => seq),
           [4, 5],

@@ -73,7 +73,10 @@ for (const [mode, start] of Object.entries(modes)) {
         const connections = await connectionsOf("slow");
         return connections.length === 0;
       });
-      assert.deepEqual(bob.inbox.records.map(({ seq }) => seq), upTo(last));
+      assert.deepEqual(
+        bob.inbox.records.map(({ seq }) => seq),
+        upTo(last),
+      );
       slow.socket.resume();
       const { code, reason } = await within(10_000, "the end", slow.socket.closed);
       assert.equal(code, 4_002);
@@ -155,7 +158,11 @@ for (const [mode, start] of Object.entries(modes)) {
       const texts = new Map(records.map((record) => [record.seq, textOf(record)]));
       for (const [text, seq] of acked) assert.equal(texts.get(seq), text);
       const kept = [...texts.values()].filter((text) => text.startsWith("flood "));
-      assert.deepEqual(kept, kept.map((_, at) => `flood ${at}`), "the first ones, in order");
+      assert.deepEqual(
+        kept,
+        kept.map((_, at) => `flood ${at}`),
+        "the first ones, in order",
+      );
     });
 
     it("refuses calls of a user who makes too many, and says when to come again", async function () {

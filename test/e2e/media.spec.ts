@@ -74,7 +74,9 @@ for (const [mode, start] of Object.entries(modes)) {
         assert.equal(part.status, 206);
         assert.deepEqual(new Uint8Array(await part.arrayBuffer()), png.subarray(5, 10));
         const etag = part.headers.get("etag") ?? "";
-        const known = await download(town.url, bob, direct, first.mediaId, { "If-None-Match": etag });
+        const known = await download(town.url, bob, direct, first.mediaId, {
+          "If-None-Match": etag,
+        });
         assert.equal(known.status, 304);
 
         await to.send({ ...textTo(alice, ""), content: { attachments: [first] } });

@@ -15,7 +15,11 @@ const buf = join(root, "node_modules", ".bin", "buf");
 /** A call of every service that changes nothing, and what its answer says. */
 const calls: Readonly<Record<string, [method: string, request: object, answer: RegExp]>> = {
   "parley.gateway.v1.GatewayService": ["ListConnections", {}, /"userId":\s*"alice"/],
-  "parley.session.v1.SessionService": ["ListSessions", { userId: "alice" }, /"deviceId":\s*"phone"/],
+  "parley.session.v1.SessionService": [
+    "ListSessions",
+    { userId: "alice" },
+    /"deviceId":\s*"phone"/,
+  ],
   "parley.delivery.v1.DeliveryService": [
     "CreateGroup",
     {
@@ -55,7 +59,11 @@ for (const [mode, start] of Object.entries(modes)) {
       const methods = await curl("--list-methods", town.meshUrl);
       for (const [service, [method, request, answer]] of Object.entries(calls)) {
         assert.ok(methods.includes(`${service}/${method}`), methods);
-        const said = await curl("--data", JSON.stringify(request), `${town.meshUrl}/${service}/${method}`);
+        const said = await curl(
+          "--data",
+          JSON.stringify(request),
+          `${town.meshUrl}/${service}/${method}`,
+        );
         assert.match(said, answer, service);
       }
       const health = await curl("--data", "{}", `${town.meshUrl}/grpc.health.v1.Health/Check`);

@@ -1,8 +1,11 @@
 /** Two people talk: the whole path, through the edge that clients see, over each of its protocols. */
 import assert from "node:assert/strict";
-import { Code } from "@connectrpc/connect";
+import { Code, createClient } from "@connectrpc/connect";
+import { createGrpcWebTransport } from "@connectrpc/connect-node";
+import { ChatService } from "../../proto/gen/parley/v1/chat_pb.ts";
 import { chatClient, protocols } from "../support/device.ts";
 import type { Device } from "../support/device.ts";
+import { postCall } from "../support/http.ts";
 import { modes, tokenFor } from "../support/parley.ts";
 import {
   Town,
@@ -138,7 +141,10 @@ for (const [mode, start] of Object.entries(modes)) {
         );
         for (const name of ["a", "b"]) {
           const own = records.map(textOf).filter((text) => text.startsWith(`${name} `));
-          assert.deepEqual(own, Array.from({ length: 25 }, (_, at) => `${name} ${at + 1}`));
+          assert.deepEqual(
+            own,
+            Array.from({ length: 25 }, (_, at) => `${name} ${at + 1}`),
+          );
         }
         for (const one of [aliceDesk, bobDesk])
           assert.deepEqual(plain(one.inbox.records), plain(records));
@@ -148,7 +154,9 @@ for (const [mode, start] of Object.entries(modes)) {
         const [from] = await Promise.all([device(alice), device(bob)]);
         for (let n = 1; n <= 7; n += 1) await from.send(textTo(bob, String(n)));
         const page = async (request: { afterSeq?: number; beforeSeq?: number; limit?: number }) =>
-          (await from.history({ conversationId: direct, ...request })).records.map(({ seq }) => seq);
+          (await from.history({ conversationId: direct, ...request })).records.map(
+            ({ seq }) => seq,
+          );
         assert.deepEqual(await page({}), [1, 2, 3, 4, 5, 6, 7]);
         assert.deepEqual(await page({ limit: 3 }), [5, 6, 7]);
         assert.deepEqual(await page({ limit: 3, beforeSeq: 5 }), [2, 3, 4]);
@@ -176,7 +184,10 @@ for (const [mode, start] of Object.entries(modes)) {
         assert.deepEqual(changed?.records.map(textOf), ["and more"]);
         // A conversation or two may share the changed one's place in the token.
         assert.ok(some.conversations.length <= 4, `${some.conversations.length} came`);
-        assert.deepEqual((await syncAll(from, { token: new Uint8Array(some.token) })).conversations, []);
+        assert.deepEqual(
+          (await syncAll(from, { token: new Uint8Array(some.token) })).conversations,
+          [],
+        );
       });
 
       it("P6: a device that comes back with its token gets exactly what it missed", async () => {
@@ -222,6 +233,27 @@ for (const [mode, start] of Object.entries(modes)) {
         assert.deepEqual(to.inbox.records.map(textOf), ["once", "after"]);
         const { records } = await from.history({ conversationId: direct });
         assert.deepEqual(records.map(textOf), ["once", "after"]);
+      });
+
+      it("P2 P3: devices that write at once begin one conversation, and a doubled send makes one message", async () => {
+        const [alicePhone, aliceDesk, bobPhone, bobDesk] = await four();
+        const doubled = textTo(bob, "doubled");
+        const answers = await Promise.all([
+          alicePhone.send(doubled),
+          aliceDesk.send(doubled),
+          bobPhone.send(textTo(alice, "from the phone")),
+          bobDesk.send(textTo(alice, "from the desk")),
+        ]);
+        const [one, other] = answers;
+        assert.equal(one.seq, other.seq);
+        assert.deepEqual([one, other].map(({ duplicate }) => duplicate).toSorted(), [false, true]);
+        assert.deepEqual([...new Set(answers.map(({ seq }) => seq))].toSorted(), [1, 2, 3]);
+        const { records } = await alicePhone.history({ conversationId: direct });
+        assert.deepEqual(records.map(textOf).toSorted(), [
+          "doubled",
+          "from the desk",
+          "from the phone",
+        ]);
       });
 
       it("carries what a message answers", async () => {
@@ -354,6 +386,56 @@ for (const [mode, start] of Object.entries(modes)) {
       }
     });
 
+    it("P6: a user of many conversations is synced page after page, on either way in", async () => {
+      const many = await town.onSocket("many");
+      const count = 250;
+      const sends = Array.from({ length: count }, (_, at) => textTo(`friend${at}`, `hello ${at}`));
+      await Promise.all(many.socket.callAll(sends.map((value) => ({ case: "send", value }))));
+      const extra = { recordsPerConversation: 1 };
+      const socket = await town.onSocket("many", "desk", extra);
+      const stream = await town.onConnect("many", "tablet", extra);
+      const texts = sends.map(({ content }) => content.text).toSorted();
+      for (const { inbox } of [socket, stream]) {
+        assert.ok(inbox.syncs.length > 1, "in pages");
+        assert.deepEqual(
+          inbox.syncs.map(({ complete }) => complete),
+          inbox.syncs.map((_, at) => at === inbox.syncs.length - 1),
+        );
+        const deltas = inbox.syncs.flatMap(({ conversations }) => conversations);
+        assert.deepEqual(deltas.flatMap(({ records }) => records.map(textOf)).toSorted(), texts);
+        const token = new Uint8Array(inbox.syncs.at(-1)?.token ?? []);
+        assert.deepEqual((await syncAll(many, { token })).conversations, []);
+      }
+      const pull = await syncAll(many);
+      assert.equal(pull.conversations.length, count);
+    });
+
+    it("is spoken to in JSON and in gRPC-Web, too", async () => {
+      const token = await tokenFor("wendy");
+      const json = await postCall(town.url, token, "Send", {
+        userId: "xavier",
+        clientId: Buffer.from(newClientId()).toString("base64"),
+        content: { text: "in JSON" },
+      });
+      assert.equal(json.status, 200, json.text);
+      const said = JSON.parse(json.text) as Record<string, unknown>;
+      assert.deepEqual([said["conversationId"], said["seq"]], ["d:wendy:xavier", 1]);
+      const web = createClient(
+        ChatService,
+        createGrpcWebTransport({ baseUrl: town.url, httpVersion: "1.1" }),
+      );
+      const headers = { Authorization: `Bearer ${token}` };
+      const page = await web.history({ conversationId: "d:wendy:xavier" }, { headers });
+      assert.deepEqual(page.records.map(textOf), ["in JSON"]);
+      await assert.rejects(web.history({ conversationId: "d:other:xavier" }, { headers }), {
+        code: Code.NotFound,
+      });
+      for await (const { event } of web.subscribe({}, { headers })) {
+        assert.equal(event.case, "sync");
+        break;
+      }
+    });
+
     it("P2: a retry makes no second message, also after a restart of the server", async () => {
       const clientId = newClientId();
       const message = { ...textTo("judy", "once"), clientId };
@@ -363,10 +445,7 @@ for (const [mode, start] of Object.entries(modes)) {
       await town.restart();
       const after = await town.onSocket("ivan");
       const again = await after.send({ ...message, retry: true });
-      assert.deepEqual(
-        [again.seq, again.timeMs, again.duplicate],
-        [first.seq, first.timeMs, true],
-      );
+      assert.deepEqual([again.seq, again.timeMs, again.duplicate], [first.seq, first.timeMs, true]);
       const unsent = await after.send({ ...textTo("judy", "never tried"), retry: true });
       assert.deepEqual([unsent.seq, unsent.duplicate], [3, false]);
       const { records } = await after.history({ conversationId: "d:ivan:judy" });

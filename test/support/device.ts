@@ -30,7 +30,9 @@ import { SocketClient, unexpected } from "./socket-client.ts";
 export interface Device {
   readonly inbox: Inbox;
   send(request: MessageInitShape<typeof SendRequestSchema>): Promise<SendResponse>;
-  moveCursor(request: MessageInitShape<typeof MoveCursorRequestSchema>): Promise<MoveCursorResponse>;
+  moveCursor(
+    request: MessageInitShape<typeof MoveCursorRequestSchema>,
+  ): Promise<MoveCursorResponse>;
   sync(request: MessageInitShape<typeof SyncRequestSchema>): Promise<SyncResponse>;
   history(request: MessageInitShape<typeof HistoryRequestSchema>): Promise<HistoryResponse>;
   listMembers(
@@ -247,9 +249,7 @@ export class ConnectDevice implements Device {
     return this.client.watchPresence(request);
   }
 
-  setTyping(
-    request: MessageInitShape<typeof SetTypingRequestSchema>,
-  ): Promise<SetTypingResponse> {
+  setTyping(request: MessageInitShape<typeof SetTypingRequestSchema>): Promise<SetTypingResponse> {
     return this.client.setTyping(request);
   }
 

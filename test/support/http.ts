@@ -108,7 +108,7 @@ export async function subscribeUnread(url: string, userId: string): Promise<Unre
 
 function enveloped(bytes: Buffer): Record<string, unknown>[] {
   const messages: Record<string, unknown>[] = [];
-  for (let at = 0; at < bytes.length; ) {
+  for (let at = 0; at < bytes.length;) {
     const length = bytes.readUInt32BE(at + 1);
     const text = bytes.toString("utf8", at + 5, at + 5 + length);
     messages.push(JSON.parse(text) as Record<string, unknown>);

@@ -55,7 +55,8 @@ export class Inbox {
       const look = (): void => {
         const it = find(this);
         if (it !== undefined) resolve(it);
-        else if (this.#over) reject(new Error(`${what}: the device was cut off`, { cause: this.#over }));
+        else if (this.#over)
+          reject(new Error(`${what}: the device was cut off`, { cause: this.#over }));
       };
       this.#changed.addEventListener("changed", look);
       stop = () => this.#changed.removeEventListener("changed", look);

@@ -37,7 +37,11 @@ function listeningOf(line: string): Listening | undefined {
 }
 
 /** The command with only these settings in its environment. */
-export function spawnParley(args: string[], settings: Settings): ChildProcess {
+export function spawnParley(
+  args: string[],
+  settings: Settings,
+  input: "ignore" | "pipe" = "ignore",
+): ChildProcess {
   const { PATH, HOME, TMPDIR } = process.env;
   const env = Object.fromEntries(
     Object.entries({ PATH, HOME, TMPDIR, ...settings }).filter(([, value]) => value !== undefined),
@@ -45,7 +49,7 @@ export function spawnParley(args: string[], settings: Settings): ChildProcess {
   const child = spawn(process.execPath, ["cli/parley.js", ...args], {
     cwd: root,
     env,
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: [input, "pipe", "pipe"],
   });
   running.add(child);
   child.once("exit", () => running.delete(child));

@@ -71,7 +71,10 @@ export class SocketClient {
   /** Rejects with the answer's status and text where the upgrade is refused. */
   static open(
     url: string,
-    { headers = {}, protocol = "parley.v1" }: { headers?: Record<string, string>; protocol?: string } = {},
+    {
+      headers = {},
+      protocol = "parley.v1",
+    }: { headers?: Record<string, string>; protocol?: string } = {},
   ): Promise<SocketClient> {
     const socket = new WebSocket(`${url.replace(/^http/, "ws")}/ws`, protocol, {
       headers,

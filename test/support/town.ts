@@ -113,7 +113,10 @@ export const textOf = ({ body }: Record): string =>
 /** All that a user has by now, page after page. */
 export async function syncAll(
   device: Device,
-  { token = new Uint8Array(), records = 50 }: { token?: Uint8Array<ArrayBuffer>; records?: number } = {},
+  {
+    token = new Uint8Array(),
+    records = 50,
+  }: { token?: Uint8Array<ArrayBuffer>; records?: number } = {},
 ): Promise<SyncResponse> {
   const all: SyncResponse["conversations"] = [];
   for (let next = token; ;) {
