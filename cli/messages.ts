@@ -1,16 +1,14 @@
 /** `parley send` and `parley history`. */
 import { randomBytes } from "node:crypto";
-import { readFile } from "node:fs/promises";
-import { basename } from "node:path";
-import { fromJson, toJson } from "@bufbuild/protobuf";
+import { toJson } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
 import { chatClient } from "./chat-client.ts";
 import { type IdentityOptions, tokens, withIdentity } from "./identity.ts";
+import { upload } from "./upload.ts";
 import { SendResponseSchema } from "../proto/gen/parley/v1/chat_pb.ts";
 import {
   type Attachment,
-  AttachmentSchema,
   type Record as ChatRecord,
   RecordSchema,
 } from "../proto/gen/parley/v1/record_pb.ts";
@@ -74,7 +72,7 @@ async function send(text: string | undefined, options: SendOptions): Promise<voi
   const client = chatClient(options);
   const attachments: Attachment[] = [];
   for (const file of options.image ?? [])
-    attachments.push(await upload(file, conversationId, options));
+    attachments.push(await upload(file, conversationId, options.url, await tokens(options)()));
   const to =
     options.with === undefined
       ? ({ case: "conversationId", value: conversationId } as const)
@@ -106,30 +104,6 @@ async function send(text: string | undefined, options: SendOptions): Promise<voi
       );
     }
   }
-}
-
-async function upload(
-  file: string,
-  conversationId: string,
-  options: SendOptions,
-): Promise<Attachment> {
-  const response = await fetch(
-    `${options.url}/media?conversation=${encodeURIComponent(conversationId)}`,
-    {
-      method: "POST",
-      headers: {
-        Authorization: `Bearer ${await tokens(options)()}`,
-        "Content-Type": "application/octet-stream",
-      },
-      body: new Uint8Array(await readFile(file)),
-    },
-  );
-  const text = await response.text();
-  if (!response.ok) throw new Error(`${file} was not taken: ${text}`);
-  return {
-    ...fromJson(AttachmentSchema, JSON.parse(text), { ignoreUnknownFields: true }),
-    fileName: basename(file),
-  };
 }
 
 async function history(options: HistoryOptions): Promise<void> {

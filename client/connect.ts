@@ -14,6 +14,7 @@ import {
   type ClientFrame,
   type ServerFrame,
 } from "../proto/gen/parley/v1/frame_pb.ts";
+import { cancelling } from "./cancelling.ts";
 import { closing, unauthenticatedCode, type Closing } from "./connection.ts";
 import { failureFrame, type Answer, type Ask } from "./frames.ts";
 import type { Link, LinkListener, LinkSettings } from "./link.ts";
@@ -55,7 +56,7 @@ class ConnectLink implements Link {
     const transport = createConnectTransport({
       baseUrl: settings.baseUrl,
       useBinaryFormat: true,
-      fetch: settings.fetch,
+      fetch: cancelling(settings.fetch),
     });
     this.#client = createClient(ChatService, transport);
   }

@@ -88,7 +88,7 @@ const defaultLimits: ClientLimits = {
   backoffBaseMs: 500,
   backoffCapMs: 30_000,
   stableMs: 10_000,
-  upgradeMs: 300_000,
+  upgradeMs: 30_000,
   gapSettleMs: 150,
   headSettleMs: 2_000,
   pushesPerToken: 500,
