@@ -41,7 +41,8 @@ async function start(
   flags: Record<string, string | true | undefined>,
 ): Promise<void> {
   const config = parleyConfig(settingValues(command));
-  const log = createLog({ level: config.logLevel });
+  // The output is for people or for --json; the log has a way of its own.
+  const log = createLog({ level: config.logLevel, to: process.stderr });
   const parley = await startParley(config, { log });
   const { host } = config.gateway;
   const url = `http://${host.includes(":") ? `[${host}]` : host}:${parley.port}`;

@@ -95,7 +95,7 @@ export class SessionServer implements Running<typeof SessionService> {
   #open({ gatewayId, bootId }: AttachRequest, outbox: Outbox): Gateway {
     if (this.#closed) throw unavailable("session is closing");
     const gateway = this.registry.open(gatewayId, bootId, outbox);
-    this.#surroundings.log.info({ gatewayId, bootId }, "a gateway attached");
+    this.#surroundings.log.debug({ gatewayId, bootId }, "a gateway attached");
     return gateway;
   }
 
