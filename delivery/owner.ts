@@ -8,7 +8,7 @@ import { Conversation } from "./conversation.ts";
 import { directUsers, kindOf } from "./ids.ts";
 import type { Ownership } from "./ownership.ts";
 import { decodeRecord } from "./record.ts";
-import { noConversation, overloaded } from "../mesh/errors.ts";
+import { noConversation, overloaded, publicError } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { type Cell, Kind, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
@@ -39,6 +39,7 @@ export class Owner {
   readonly #ownership: Ownership;
   readonly #committer: Committer;
   readonly #storage: Client<typeof StorageService>;
+  readonly #log: Surroundings["log"];
   readonly #held = new Map<string, Held>();
 
   constructor(
@@ -51,6 +52,7 @@ export class Owner {
     this.#ownership = ownership;
     this.#committer = committer;
     this.#storage = createClient(StorageService, surroundings.transport(StorageService));
+    this.#log = surroundings.log;
   }
 
   submit(conversationId: string, task: Task): void {
@@ -107,10 +109,10 @@ export class Owner {
       if (more !== undefined)
         this.#holdUp(
           held,
-          more.catch((error: unknown) => task.refuse(ConnectError.from(error))),
+          more.catch((error: unknown) => task.refuse(this.#public(error))),
         );
     } catch (error) {
-      task.refuse(ConnectError.from(error));
+      task.refuse(this.#public(error));
     }
   }
 
@@ -119,8 +121,14 @@ export class Owner {
     held.waiting ??= [];
     until.then(
       () => this.#resume(held),
-      (error: unknown) => this.drop(held.conversation, ConnectError.from(error)),
+      (error: unknown) => this.drop(held.conversation, this.#public(error)),
     );
+  }
+
+  /** What a client may see of it: of a fault of ours nothing, which is for the log. */
+  #public(error: unknown): ConnectError {
+    if (!(error instanceof ConnectError)) this.#log.error({ err: error }, "an operation failed");
+    return publicError(error);
   }
 
   #resume(held: Held): void {

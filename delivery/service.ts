@@ -25,6 +25,7 @@ import type {
   DeliveryService,
   ExchangeRequest,
   ExchangeResponse,
+  Operation,
   Outcome,
   UpdateGroupRequest,
   UpdateGroupResponse,
@@ -130,8 +131,11 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
       throw notAllowed("a direct conversation has two members and no title");
     const { seq } = await this.#unary(request.conversationId, (group, answer) => {
       if (!group.exists) throw noConversation(group.id);
-      const change = update(group, userId, request);
-      if (change === undefined) answer(this.#parts.committer.draft(group), group.headSeq);
+      // Another try must not undo what came after the first one.
+      const earlier = group.earlier(userId, request.clientId);
+      const change = earlier === undefined ? update(group, userId, request) : undefined;
+      if (change === undefined)
+        answer(this.#parts.committer.draft(group), earlier?.seq ?? group.headSeq);
       else this.#change(group, userId, request.clientId, change, answer);
     });
     return {
@@ -141,17 +145,19 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
   }
 
   async #take(requests: AsyncIterable<ExchangeRequest>, answerer: StreamAnswerer): Promise<void> {
-    const { owner, operations } = this.#parts;
-    for await (const { operations: batch } of requests) {
-      for (const operation of batch) {
-        if (operation.operation.case === "typing") {
-          owner.submit(operation.conversationId, operations.task(operation, nobody));
-          continue;
-        }
-        answerer.underWay += 1;
-        owner.submit(operation.conversationId, operations.task(operation, answerer));
-      }
+    for await (const { operations } of requests) {
+      this.#submit(operations, answerer);
       await answerer.few();
+    }
+  }
+
+  #submit(batch: readonly Operation[], answerer: StreamAnswerer): void {
+    const { owner, operations } = this.#parts;
+    for (const operation of batch) {
+      const hasOutcome = operation.operation.case !== "typing";
+      if (hasOutcome) answerer.underWay += 1;
+      const task = operations.task(operation, hasOutcome ? answerer : nobody);
+      owner.submit(operation.conversationId, task);
     }
   }
 

@@ -99,7 +99,7 @@ export class Admission {
     const shown = publicError(error);
     const afterMs = retryAfterMs(ConnectError.from(error));
     const { writer } = this.#parts;
-    connection.queue(writer.failure(admitting.helloId, shown.code, shown.rawMessage, afterMs));
+    connection.queueChunk(writer.failure(admitting.helloId, shown.code, shown.rawMessage, afterMs));
     if (shown.code === Code.Unauthenticated) {
       connection.end(CloseReason.UNAUTHENTICATED, shown.rawMessage, 0);
     } else {
@@ -118,7 +118,9 @@ export class Admission {
     admitting.expiresMs = expiresMs;
     if (!connections.join(connection)) {
       const text = `more than ${config.connectionsPerUserMax} connections: close some first`;
-      connection.queue(writer.failure(admitting.helloId, Code.ResourceExhausted, text, comeBackMs));
+      connection.queueChunk(
+        writer.failure(admitting.helloId, Code.ResourceExhausted, text, comeBackMs),
+      );
       connection.end(CloseReason.RATE, text, comeBackMs + this.#soon());
       return;
     }

@@ -4,7 +4,8 @@ import type { Recipient } from "./connections.ts";
 import { readBatch } from "./frames.ts";
 import type { Chunk, InFrame } from "./frames.ts";
 import { HeldPushes } from "./held.ts";
-import { Outbox } from "./outbox.ts";
+import { Encoded, Outbox } from "./outbox.ts";
+import type { OutFrame } from "./outbox.ts";
 import type { Caller } from "./ports.ts";
 import { SharedPush } from "./pushes.ts";
 import type { Admitting, Live, Shared, State, Wire } from "./state.ts";
@@ -150,10 +151,11 @@ export class Connection implements Recipient, Heartbeating {
       unacked: undefined,
       order: undefined,
       checking: undefined,
+      conversationId: "",
       running: 0,
       waiting: undefined,
     };
-    this.queue(welcome);
+    this.queueChunk(welcome);
     this.#wire.resume();
     try {
       for (const frame of admitting.held) this.#receiveFrame(frame);
@@ -179,7 +181,7 @@ export class Connection implements Recipient, Heartbeating {
     if (state.held !== undefined) return state.held.hold(push);
     const { payload } = push;
     if (payload.case === "record") {
-      if (push.senderId !== this.#userId) {
+      if (!push.isBy(this.#userId)) {
         state.unacked ??= new Unacked();
         state.unacked.pushed(payload.value.conversationId, payload.value.seq, nowMs);
       }
@@ -188,12 +190,12 @@ export class Connection implements Recipient, Heartbeating {
         if (userId === this.#userId) this.acked(conversationId, deliveredSeq);
       }
     }
-    this.queue(push.chunk);
+    this.queue(push);
   }
 
   #resync(): void {
     if (this.#state.t !== "live") return;
-    const push = new SharedPush({ case: "resync", value: true }, this.#shared.writer);
+    const push = new SharedPush({ case: "resync", value: true });
     this.push(push, this.#shared.clock.monotonic());
   }
 
@@ -203,15 +205,19 @@ export class Connection implements Recipient, Heartbeating {
     unacked.acked(conversationId, deliveredSeq, this.#shared.clock.monotonic());
   }
 
+  queueChunk(chunk: Chunk): void {
+    this.queue(new Encoded(chunk));
+  }
+
   /** Adds a frame to what this turn writes. */
-  queue(chunk: Chunk): void {
+  queue(frame: OutFrame): void {
     if (this.#state.t === "draining" || this.#state.t === "closed") return;
     const waiting = this.outboxBytes;
-    if (waiting > 0 && waiting + chunk.length > this.#shared.config.outboxMaxBytes) {
+    if (waiting > 0 && waiting + frame.bytes > this.#shared.config.outboxMaxBytes) {
       this.end(CloseReason.SLOW, "the device does not read fast enough", 0);
       return;
     }
-    this.#outbox.add(chunk);
+    this.#outbox.add(frame);
     if (this.#marked) return;
     this.#marked = true;
     this.#shared.flusher.mark(this);
@@ -220,15 +226,15 @@ export class Connection implements Recipient, Heartbeating {
   flush(): void {
     this.#marked = false;
     if (this.#state.t === "closed") return;
-    const batch = this.#outbox.take();
+    const batch = this.#outbox.take(this.#shared.writer);
     if (batch !== undefined) this.#wire.send(batch);
   }
 
   /** Writes a large frame, and resolves when the socket has taken it or is closed. */
   async written(chunk: Chunk): Promise<void> {
-    this.queue(chunk);
+    this.queueChunk(chunk);
     if (this.#state.t !== "live") return;
-    const batch = this.#outbox.take();
+    const batch = this.#outbox.take(this.#shared.writer);
     if (batch === undefined) return;
     await new Promise<void>((resolve) => this.#wire.send(batch, () => resolve()));
   }
@@ -242,9 +248,9 @@ export class Connection implements Recipient, Heartbeating {
   }
 
   /** A call was answered. */
-  answered(chunk: Chunk): void {
+  answered(frame: OutFrame): void {
     this.ended();
-    this.queue(chunk);
+    this.queue(frame);
   }
 
   ended(): void {
@@ -255,7 +261,8 @@ export class Connection implements Recipient, Heartbeating {
   }
 
   failed(requestId: number, code: number, message: string, retryAfterMs: number): void {
-    this.answered(this.#shared.writer.failure(requestId, code, message, retryAfterMs));
+    const chunk = this.#shared.writer.failure(requestId, code, message, retryAfterMs);
+    this.answered(new Encoded(chunk));
   }
 
   #tooFast(): void {
@@ -263,7 +270,7 @@ export class Connection implements Recipient, Heartbeating {
   }
 
   #breach(text: string): void {
-    this.queue(this.#shared.writer.failure(0, 3, text, 0));
+    this.queueChunk(this.#shared.writer.failure(0, 3, text, 0));
     this.end(CloseReason.PROTOCOL, text, 0);
   }
 
@@ -276,10 +283,10 @@ export class Connection implements Recipient, Heartbeating {
     this.#state = { t: "draining", untilMs: clock.monotonic() + closingMs };
     if (reason !== CloseReason.SLOW) {
       const goodbye = { $typeName: "parley.v1.Goodbye", reason, reconnectAfterMs } as const;
-      this.#outbox.add(writer.other(0, { case: "goodbye", value: goodbye }));
+      this.#outbox.add(new Encoded(writer.other(0, { case: "goodbye", value: goodbye })));
       this.flush();
     } else {
-      this.#outbox.take();
+      this.#outbox.clear();
     }
     this.#wire.close(4_000 + reason, closeText(text));
     this.#wire.resume();
@@ -291,7 +298,7 @@ export class Connection implements Recipient, Heartbeating {
     if (t === "closed") return;
     if (t !== "draining") this.#shared.left(this);
     this.#state = { t: "closed" };
-    this.#outbox.take();
+    this.#outbox.clear();
     this.#shared.gone(this);
   }
 
@@ -354,7 +361,7 @@ export class Connection implements Recipient, Heartbeating {
     if (this.#state.t !== "live") return;
     const sum = headSum === undefined ? {} : { headSum };
     const value = { $typeName: "parley.v1.Heartbeat", ...sum } as const;
-    this.queue(this.#shared.writer.other(0, { case: "heartbeat", value }));
+    this.queueChunk(this.#shared.writer.other(0, { case: "heartbeat", value }));
   }
 
   #soon(): number {

@@ -12,6 +12,8 @@ import { bufferOf } from "./frames.ts";
 import { ProtocolError, WireReader } from "./wire.ts";
 
 const textBytesMax = 16_384;
+/** Longer texts are left to the platform, which costs more to ask than to look at a short one. */
+const asciiMax = 256;
 const attachmentsMax = 10;
 const fileNameMax = 255;
 const lookUpMs = 5_000;
@@ -34,18 +36,22 @@ export function checkContent(content: Buffer | undefined): CheckedContent {
   }
 }
 
+/** Made once, as it is used for every message. */
+const reader = new WireReader();
+
 function scan(content: Buffer): CheckedContent {
   let textBytes = 0;
   let replyToSeq = 0;
   let attachments = 0;
   let fields = 0;
   let others = 0;
-  const reader = new WireReader(content, 0, content.length);
+  reader.open(content, 0, content.length);
   while (reader.more()) {
     const tag = reader.tag();
     switch (tag >>> 3) {
       case 1:
-        checkText(reader.slice(tag));
+        reader.span(tag);
+        checkText(content, reader.from, reader.at);
         textBytes = reader.at - reader.from;
         fields |= fields & 1 ? 4 : 1;
         break;
@@ -73,11 +79,19 @@ function scan(content: Buffer): CheckedContent {
   return { bytes, replyToSeq, attachments };
 }
 
-function checkText(text: Buffer): void {
-  if (text.length > textBytesMax) {
-    throw invalid(`the text has ${text.length} bytes: at most ${textBytesMax} in a message`);
+function checkText(content: Buffer, from: number, to: number): void {
+  const length = to - from;
+  if (length > textBytesMax) {
+    throw invalid(`the text has ${length} bytes: at most ${textBytesMax} in a message`);
   }
-  if (!isUtf8(text)) throw invalid("the text is not valid UTF-8");
+  if (length <= asciiMax && isAscii(content, from, to)) return;
+  if (!isUtf8(content.subarray(from, to))) throw invalid("the text is not valid UTF-8");
+}
+
+function isAscii(bytes: Buffer, from: number, to: number): boolean {
+  let all = 0;
+  for (let at = from; at < to; at += 1) all |= bytes[at] ?? 0;
+  return all < 128;
 }
 
 /** Without what nobody knows, which would be kept for ever. */

@@ -20,7 +20,7 @@ import type {
   Attachment,
 } from "../proto/gen/parley/session/v1/session_pb.ts";
 import type { Recipient } from "./connections.ts";
-import type { FrameWriter } from "./frames.ts";
+import { Pending } from "./pending.ts";
 import { SharedPush } from "./pushes.ts";
 
 /** Whoever waits for an operation's outcome. Exactly one of the two is called, once. */
@@ -40,10 +40,8 @@ const replacedText = "the same device connected again";
 export class DeliveryLink {
   readonly #surroundings: Surroundings;
   readonly #client: Client<typeof DeliveryService>;
-  /** In the order asked, so the oldest come first. */
-  readonly #pending = new Map<number, Waiting>();
+  readonly #pending = new Pending<Waiting>();
   #gather: Gather<Operation> | undefined;
-  #last = 0;
   #stream: KeptStream | undefined;
 
   constructor(surroundings: Surroundings) {
@@ -75,12 +73,11 @@ export class DeliveryLink {
       waiting.failed(Code.ResourceExhausted, "too many operations are under way", retryMs);
       return;
     }
-    this.#last = (this.#last + 1) >>> 0;
-    operation.operationId = this.#last;
-    waiting.untilMs = this.#surroundings.clock.monotonic() + operationMs;
-    this.#pending.set(this.#last, waiting);
+    operation.operationId = this.#pending.add(waiting);
+    // A whole number costs no memory of its own.
+    waiting.untilMs = Math.ceil(this.#surroundings.clock.monotonic()) + operationMs;
     if (!this.#gather.add(operation)) {
-      this.#pending.delete(this.#last);
+      this.#pending.take(operation.operationId);
       waiting.failed(Code.ResourceExhausted, "too many operations are under way", retryMs);
     }
   }
@@ -92,10 +89,9 @@ export class DeliveryLink {
 
   /** Fails what has waited for too long: it may have been done all the same, as a retry will find out. */
   expire(nowMs: number): void {
-    for (const [id, waiting] of this.#pending) {
-      if (waiting.untilMs > nowMs) return;
-      this.#pending.delete(id);
-      waiting.failed(Code.Unavailable, "no answer in time, try again", retryMs);
+    while ((this.#pending.oldest()?.untilMs ?? Infinity) <= nowMs) {
+      const waiting = this.#pending.takeOldest();
+      waiting?.failed(Code.Unavailable, "no answer in time, try again", retryMs);
     }
   }
 
@@ -106,9 +102,8 @@ export class DeliveryLink {
       const requests = mapped(gather, (operations): ExchangeRequest => {
         return { $typeName: "parley.delivery.v1.ExchangeRequest", operations };
       });
-      for await (const { outcomes } of this.#client.exchange(requests, { signal })) {
-        for (const outcome of outcomes) this.#settle(outcome);
-      }
+      for await (const { outcomes } of this.#client.exchange(requests, { signal }))
+        this.#settle(outcomes);
     } finally {
       this.#gather = undefined;
       gather.end();
@@ -116,22 +111,20 @@ export class DeliveryLink {
     }
   }
 
-  #settle({ operationId, outcome }: Outcome): void {
-    const waiting = this.#pending.get(operationId);
-    if (waiting === undefined) return;
-    this.#pending.delete(operationId);
-    if (outcome.case === "refused") {
-      const { code, message, retryAfterMs } = outcome.value;
-      waiting.failed(code, message, retryAfterMs);
-    } else {
-      waiting.settled(outcome);
+  #settle(outcomes: readonly Outcome[]): void {
+    for (const { operationId, outcome } of outcomes) {
+      const waiting = this.#pending.take(operationId);
+      if (outcome.case === "refused") {
+        const { code, message, retryAfterMs } = outcome.value;
+        waiting?.failed(code, message, retryAfterMs);
+      } else {
+        waiting?.settled(outcome);
+      }
     }
   }
 
   #failAll(): void {
-    const pending = [...this.#pending.values()];
-    this.#pending.clear();
-    for (const waiting of pending) {
+    for (const waiting of this.#pending.takeAll()) {
       waiting.failed(Code.Unavailable, "the answer was lost, try again", retryMs);
     }
   }
@@ -155,17 +148,15 @@ export class SessionLink {
   readonly #client: Client<typeof SessionService>;
   readonly #gatewayId: string;
   readonly #bootId: string;
-  readonly #writer: FrameWriter;
   readonly #present = new Map<number, Recipient>();
   #gather: Gather<Announcement> | undefined;
   #stream: KeptStream | undefined;
 
-  constructor(surroundings: Surroundings, gatewayId: string, bootId: string, writer: FrameWriter) {
+  constructor(surroundings: Surroundings, gatewayId: string, bootId: string) {
     this.#surroundings = surroundings;
     this.#client = createClient(SessionService, surroundings.transport(SessionService));
     this.#gatewayId = gatewayId;
     this.#bootId = bootId;
-    this.#writer = writer;
   }
 
   get up(): boolean {
@@ -249,7 +240,7 @@ export class SessionLink {
     for (const number of attached) this.#present.get(number)?.attached();
     for (const { connections, payload } of pushes) {
       if (payload === undefined) continue;
-      const push = new SharedPush(payload.payload, this.#writer);
+      const push = new SharedPush(payload.payload);
       for (const number of connections) this.#present.get(number)?.push(push, nowMs);
     }
     for (const number of replaced) {

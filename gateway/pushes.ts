@@ -80,9 +80,11 @@ export class SharedPush implements OutFrame {
     return payload.case === "record" && isSentBy(payload.value.record, userId);
   }
 
-  /** About how much it keeps in memory until it is sent. */
+  /** About how much it keeps in memory until it is sent; always the same. */
   get bytes(): number {
-    if (this.#chunk !== undefined) return this.#chunk.length;
-    return this.payload.case === "record" ? this.payload.value.record.length + 64 : 256;
+    const { payload } = this;
+    if (payload.case === "record") return payload.value.record.length + 16;
+    if (payload.case === "cursors") return 128 * payload.value.cursors.length;
+    return payload.case === "presences" ? 128 * payload.value.presences.length : 256;
   }
 }

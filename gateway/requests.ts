@@ -5,7 +5,6 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Clock } from "../mesh/clock.ts";
 import { publicError, retryAfterMs } from "../mesh/errors.ts";
-import type { Outcome } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import {
   CreateGroupRequestSchema,
   HistoryRequestSchema,
@@ -23,12 +22,12 @@ import type { CheckedContent, Uploads } from "./content.ts";
 import { destination } from "./destination.ts";
 import { frameKinds, readMove, readSend } from "./frames.ts";
 import type { Chunk, FrameWriter, InFrame, SendFrame } from "./frames.ts";
-import type { DeliveryLink, Waiting } from "./links.ts";
+import type { DeliveryLink } from "./links.ts";
 import { checkClientId, moveOperation, sendOperation } from "./operations.ts";
+import { MoveWaiting, SendWaiting } from "./outcomes.ts";
 import type { Calls } from "./ports.ts";
 import { encodeHistory, encodeSyncPage } from "./reads.ts";
 import type { Reads } from "./reads.ts";
-import { SendOrder } from "./sends.ts";
 import type { Live } from "./state.ts";
 import { ProtocolError } from "./wire.ts";
 
@@ -45,87 +44,6 @@ export interface RequestParts {
   readonly calls: Calls;
   readonly reads: Reads;
   readonly uploads: Uploads;
-}
-
-/** A send that waits for its outcome. */
-class SendWaiting implements Waiting {
-  untilMs = 0;
-  readonly #parts: RequestParts;
-  readonly #connection: Connection;
-  readonly #live: Live;
-  readonly #requestId: number;
-  readonly #conversationId: string;
-  readonly #clientId: Buffer;
-
-  constructor(
-    parts: RequestParts,
-    connection: Connection,
-    live: Live,
-    requestId: number,
-    conversationId: string,
-    clientId: Buffer,
-  ) {
-    this.#parts = parts;
-    this.#connection = connection;
-    this.#live = live;
-    this.#requestId = requestId;
-    this.#conversationId = conversationId;
-    this.#clientId = clientId;
-  }
-
-  settled(outcome: Outcome["outcome"]): void {
-    if (outcome.case !== "sent") return this.failed(Code.Internal, "internal error", 0);
-    const { seq, timeMs, duplicate } = outcome.value;
-    const { writer } = this.#parts;
-    this.#connection.answered(
-      writer.sent(this.#requestId, this.#conversationId, seq, timeMs, duplicate),
-    );
-  }
-
-  failed(code: number, message: string, afterMs: number): void {
-    if (afterMs > 0) {
-      this.#live.order ??= new SendOrder();
-      const nowMs = this.#parts.clock.monotonic();
-      this.#live.order.refused(this.#conversationId, this.#clientId, nowMs);
-    }
-    this.#connection.failed(this.#requestId, code, message, afterMs);
-  }
-}
-
-/** A cursor that waits for its outcome. */
-class MoveWaiting implements Waiting {
-  untilMs = 0;
-  readonly #parts: RequestParts;
-  readonly #connection: Connection;
-  readonly #requestId: number;
-  readonly #conversationId: string;
-
-  constructor(
-    parts: RequestParts,
-    connection: Connection,
-    requestId: number,
-    conversationId: string,
-  ) {
-    this.#parts = parts;
-    this.#connection = connection;
-    this.#requestId = requestId;
-    this.#conversationId = conversationId;
-  }
-
-  settled(outcome: Outcome["outcome"]): void {
-    if (outcome.case !== "moved") return this.failed(Code.Internal, "internal error", 0);
-    const { deliveredSeq, readSeq } = outcome.value;
-    const { writer, connections } = this.#parts;
-    const { userId } = this.#connection;
-    for (const other of connections.ofUser(userId)) other.acked(this.#conversationId, deliveredSeq);
-    this.#connection.answered(
-      writer.moved(this.#requestId, this.#conversationId, userId, deliveredSeq, readSeq),
-    );
-  }
-
-  failed(code: number, message: string, afterMs: number): void {
-    this.#connection.failed(this.#requestId, code, message, afterMs);
-  }
 }
 
 function decode<D extends DescMessage>(schema: D, frame: InFrame): MessageShape<D> {
@@ -150,7 +68,7 @@ export class Requests {
     if (frame.requestId === 0) throw new ProtocolError("request_id 0 in a call: choose another");
     switch (frame.kind) {
       case frameKinds.send:
-        this.#send(connection, live, frame.requestId, readSend(frame));
+        this.#send(connection, live, frame.requestId, readSend(frame, live.conversationId));
         return;
       case frameKinds.moveCursor:
         this.#move(connection, live, frame);
@@ -172,6 +90,7 @@ export class Requests {
     try {
       const { userId } = live.caller;
       const conversationId = destination(userId, send.conversationId, send.userId);
+      live.conversationId = conversationId;
       checkClientId(send.clientId);
       const content = checkContent(send.content);
       if (content.attachments === 0 && live.checking === undefined) {
@@ -202,7 +121,7 @@ export class Requests {
     }
     delivery.operate(
       sendOperation(live.caller, conversationId, send, bytes, replyToSeq),
-      new SendWaiting(this.#parts, connection, live, requestId, conversationId, clientId),
+      new SendWaiting(this.#parts.clock, connection, live, requestId, conversationId, clientId),
     );
   }
 
@@ -231,7 +150,7 @@ export class Requests {
       const { code, rawMessage } = this.#public(found.reason);
       const afterMs = retryAfterMs(ConnectError.from(found.reason));
       new SendWaiting(
-        this.#parts,
+        this.#parts.clock,
         connection,
         live,
         requestId,
@@ -246,14 +165,15 @@ export class Requests {
   }
 
   #move(connection: Connection, live: Live, frame: InFrame): void {
-    const { conversationId, deliveredSeq, readSeq } = readMove(frame);
+    const { conversationId, deliveredSeq, readSeq } = readMove(frame, live.conversationId);
     connection.began();
     try {
+      live.conversationId = conversationId;
       const operation = moveOperation(live.caller, conversationId, deliveredSeq, readSeq);
       connection.acked(conversationId, Math.max(deliveredSeq, readSeq));
       this.#parts.delivery.operate(
         operation,
-        new MoveWaiting(this.#parts, connection, frame.requestId, conversationId),
+        new MoveWaiting(this.#parts.connections, connection, frame.requestId, conversationId),
       );
     } catch (error) {
       this.#fail(connection, frame.requestId, error);

@@ -56,8 +56,8 @@ export class ChatGateway implements Gateway {
     const bootId = newId(random);
     this.gatewayId = config.gatewayId === "" ? newId(random) : config.gatewayId;
     const delivery = new DeliveryLink(surroundings);
-    const session = new SessionLink(surroundings, this.gatewayId, bootId, writer);
-    const presence = new PresenceLink(surroundings, connections, writer);
+    const session = new SessionLink(surroundings, this.gatewayId, bootId);
+    const presence = new PresenceLink(surroundings, connections);
     const { gatewayId } = this;
     const base = { config, clock, random, log, writer, connections, delivery, session, presence };
     const parts = { ...base, reads, uploads, storage, auth, gatewayId };

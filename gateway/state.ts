@@ -50,6 +50,8 @@ export interface Live {
   order: SendOrder | undefined;
   /** The last send whose attachments are looked up: later sends wait for it. */
   checking: Promise<void> | undefined;
+  /** Of the last send or cursor: the next one is for the same conversation mostly. */
+  conversationId: string;
   /** Calls other than the hot ones: how many run, and what waits for its turn. */
   running: number;
   waiting: (() => Promise<void>)[] | undefined;

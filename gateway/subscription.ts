@@ -14,7 +14,6 @@ import type {
 import { firstPage } from "./calls.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { Connections, Recipient } from "./connections.ts";
-import type { FrameWriter } from "./frames.ts";
 import type { SessionLink } from "./links.ts";
 import type { Caller } from "./ports.ts";
 import { SharedPush } from "./pushes.ts";
@@ -31,7 +30,6 @@ export interface StreamsParts {
   readonly config: GatewayConfig;
   readonly clock: Clock;
   readonly random: Random;
-  readonly writer: FrameWriter;
   readonly connections: Connections;
   readonly session: SessionLink;
   readonly presence: PresenceLink;
@@ -122,7 +120,7 @@ class Subscription implements Recipient, Heartbeating {
   }
 
   #resync(): SharedPush {
-    return new SharedPush({ case: "resync", value: true }, this.#parts.writer);
+    return new SharedPush({ case: "resync", value: true });
   }
 
   acked(): void {}

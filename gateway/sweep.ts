@@ -6,7 +6,6 @@ import type { Cancel, Clock } from "../mesh/clock.ts";
 import type { Page, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { Connections, Recipient } from "./connections.ts";
-import type { FrameWriter } from "./frames.ts";
 import type { DeliveryLink } from "./links.ts";
 import { SharedPush } from "./pushes.ts";
 import { readMs } from "./reads.ts";
@@ -43,7 +42,6 @@ export interface SweepParts {
   readonly config: Pick<GatewayConfig, "heartbeatMs">;
   readonly clock: Clock;
   readonly log: Logger;
-  readonly writer: FrameWriter;
   readonly connections: Connections;
   readonly delivery: DeliveryLink;
   readonly presence: PresenceLink;
@@ -107,7 +105,7 @@ export class Sweep {
   }
 
   async #pushAgain(some: readonly Again[]): Promise<void> {
-    const { clock, log, storage, writer } = this.#parts;
+    const { clock, log, storage } = this.#parts;
     const pages = some.map(({ recipient, conversationId, fromSeq }): Page => ({
       $typeName: "parley.storage.v1.Page",
       conversationId,
@@ -128,7 +126,7 @@ export class Sweep {
           const $typeName = "parley.session.v1.RecordPayload";
           const seq = Math.max(fromSeq, floorSeq) + place;
           const value = { $typeName, conversationId, seq, record } as const;
-          recipient.push(new SharedPush({ case: "record", value }, writer), nowMs);
+          recipient.push(new SharedPush({ case: "record", value }), nowMs);
         });
       });
     } catch (error) {

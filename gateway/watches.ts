@@ -14,7 +14,6 @@ import type {
   WatchSet,
 } from "../proto/gen/parley/presence/v1/presence_pb.ts";
 import type { Connections } from "./connections.ts";
-import type { FrameWriter } from "./frames.ts";
 import { SharedPush } from "./pushes.ts";
 
 /** A set whose snapshot has not come yet. After a reconnect nobody waits for it: then it is pushed. */
@@ -33,18 +32,16 @@ export class PresenceLink {
   readonly #surroundings: Surroundings;
   readonly #client: Client<typeof PresenceService>;
   readonly #connections: Connections;
-  readonly #writer: FrameWriter;
   readonly #sets = new Map<number, WatchSet>();
   /** For each connection the sets that wait for a snapshot, in their order. */
   readonly #asked = new Map<number, Asked[]>();
   #gather: Gather<Said> | undefined;
   #stream: KeptStream | undefined;
 
-  constructor(surroundings: Surroundings, connections: Connections, writer: FrameWriter) {
+  constructor(surroundings: Surroundings, connections: Connections) {
     this.#surroundings = surroundings;
     this.#client = createClient(PresenceService, surroundings.transport(PresenceService));
     this.#connections = connections;
-    this.#writer = writer;
   }
 
   get up(): boolean {
@@ -153,10 +150,7 @@ export class PresenceLink {
   #push(connections: number[], presences: Presence[], nowMs: number): void {
     if (presences.length === 0) return;
     const $typeName = "parley.session.v1.Presences";
-    const push = new SharedPush(
-      { case: "presences", value: { $typeName, presences } },
-      this.#writer,
-    );
+    const push = new SharedPush({ case: "presences", value: { $typeName, presences } });
     for (const number of connections) this.#connections.get(number)?.push(push, nowMs);
   }
 }

@@ -16,7 +16,7 @@ const nothing = Buffer.alloc(0);
  * as nobody needs it for two at a time.
  */
 export class WireReader {
-  bytes = nothing;
+  bytes: Buffer = nothing;
   /** The next byte to read. */
   at = 0;
   end = 0;
@@ -208,7 +208,7 @@ export class WireWriter {
   }
 
   /** What was written since `written` was `before`; what was written earlier stays. */
-  take(before: number): Buffer {
+  take(before = 0): Buffer {
     const end = this.#bytes.length - before;
     const taken = Buffer.allocUnsafe(end - this.#at);
     taken.set(this.#bytes.subarray(this.#at, end));

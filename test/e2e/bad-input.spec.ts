@@ -48,7 +48,7 @@ for (const [mode, start] of Object.entries(modes)) {
 
     before(async () => {
       town = await Town.start(start, {
-        PARLEY_HELLO_MS: "300",
+        PARLEY_HELLO_MS: "1000",
         PARLEY_MAX_FRAME_BYTES: String(2 * 1_024 * 1_024),
         PARLEY_BYTES_PER_SECOND: String(64 * 1_024 * 1_024),
       });
@@ -126,7 +126,7 @@ for (const [mode, start] of Object.entries(modes)) {
         const socket = await town.socket();
         const { code, reason } = await closing(socket);
         assert.equal(code, 4_003);
-        assert.match(reason, /no Hello within 300 ms/);
+        assert.match(reason, /no Hello within 1000 ms/);
       });
 
       it("a first frame that is no Hello, and a Hello without a device", async () => {
@@ -322,13 +322,14 @@ for (const [mode, start] of Object.entries(modes)) {
           for (const [present, absent] of pairs) {
             for (const [what, call] of Object.entries(calls(eve))) {
               const [one, two] = [await failure(call(present)), await failure(call(absent))];
-              assert.equal(one.code, Code.NotFound, `${what}: ${one.message}`);
+              if (present === real)
+                assert.equal(one.code, Code.NotFound, `${what}: ${one.message}`);
               assert.equal(
                 one.rawMessage.replaceAll(present, "ID"),
                 two.rawMessage.replaceAll(absent, "ID"),
                 what,
               );
-              assert.match(one.rawMessage, /that you are a member of/);
+              if (present === real) assert.match(one.rawMessage, /that you are a member of/);
               assert.deepEqual([one.code, metadataOf(one)], [two.code, metadataOf(two)], what);
             }
           }
@@ -364,7 +365,7 @@ for (const [mode, start] of Object.entries(modes)) {
           await assert.rejects(eve.watchPresence({ userIds }), wrong(/at most 1,?000/));
         });
 
-        it("a group with 100,001 members; 5,000 are fine", async function () {
+        it("a group with 100,001 members; 100,000 are fine", async function () {
           this.timeout(30_000);
           const many = Array.from({ length: 100_000 }, (_, at) => `u${at.toString(36)}`);
           const request = { clientId: newClientId(), title: "everybody", memberIds: many };
@@ -372,11 +373,11 @@ for (const [mode, start] of Object.entries(modes)) {
             code: Code.InvalidArgument,
             message: /at most 100000 members, not 100001/,
           });
-          const some = { ...request, memberIds: many.slice(0, 4_999) };
+          const some = { ...request, memberIds: many.slice(1) };
           const { conversation } = await eve.createGroup(some);
-          assert.equal(conversation?.memberCount, 5_000);
+          assert.equal(conversation?.memberCount, 100_000);
           const id = conversation?.conversationId ?? "";
-          const member = await town.device(open, "u0", `phone-${part}`);
+          const member = await town.device(open, "u1", `phone-${part}`);
           assert.equal((await eve.send(textInto(id, "to all"))).seq, 2);
           assert.equal(textOf(await member.inbox.record(id, 2)), "to all");
           const found: string[] = [];
@@ -514,6 +515,8 @@ const calls = (device: Device): Record<string, (conversationId: string) => Promi
   retry: (id) => device.send({ ...textInto(id, "x"), retry: true }),
   attachment: (id) =>
     device.send({ ...textInto(id, "x"), content: { attachments: [{ mediaId: "0".repeat(64) }] } }),
+  rename: (conversationId) =>
+    device.updateGroup({ conversationId, clientId: newClientId(), title: "mine" }),
   history: (conversationId) => device.history({ conversationId }),
   moveCursor: (conversationId) => device.moveCursor({ conversationId, readSeq: 1 }),
   "moveCursor beyond": (conversationId) => device.moveCursor({ conversationId, readSeq: 9_999 }),

@@ -9,7 +9,7 @@ import { modes, tokenFor } from "../support/parley.ts";
 import { Town, textTo } from "../support/town.ts";
 import { within } from "../support/within.ts";
 
-const graceMs = 300;
+const graceMs = 700;
 const heartbeatMs = 1_000;
 
 const is =
@@ -126,7 +126,6 @@ for (const [mode, start] of Object.entries(modes)) {
     before(async () => {
       town = await Town.start(start, {
         PARLEY_HEARTBEAT_MS: String(heartbeatMs),
-        PARLEY_HELLO_MS: "200",
         PARLEY_UNACKED_RETRY_MS: "100",
         PARLEY_UNACKED_TRIES: "2",
       });

@@ -94,11 +94,16 @@ class Writer {
 
 describe("kill -9 under load", () => {
   const rounds = 20;
+  /** Checkpoints come so often that some rounds end in the middle of one. */
+  const settings = {
+    PARLEY_STORAGE_CHECKPOINT_BYTES: "65536",
+    PARLEY_STORAGE_CHECKPOINT_MS: "100",
+  };
 
   it(`P1 P2 P3 P4: ${rounds} times, and every acked message is there once, in order`, async function () {
     this.timeout(120_000);
     const folder = await newFolder();
-    let server = await ServerProcess.start(folder.path);
+    let server = await ServerProcess.start(folder.path, settings);
     const first = await connect(server.url, "ann");
     const members = ["ben", "cleo"];
     const request = { clientId: newClientId(), title: "all", memberIds: members };
@@ -130,7 +135,7 @@ describe("kill -9 under load", () => {
       assert.equal(signal, "SIGKILL");
       over = true;
       await Promise.all(writing);
-      server = await ServerProcess.start(folder.path);
+      server = await ServerProcess.start(folder.path, settings);
     }
     for (const { writer } of writers) await writer.finish(server.url);
     const reader = await connect(server.url, "ben", "desk");

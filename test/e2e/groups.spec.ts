@@ -74,6 +74,9 @@ for (const [mode, start] of Object.entries(modes)) {
           [conversation.title, conversation.headSeq, conversation.memberCount],
           ["without", 3, 2],
         );
+        const leave = change(id, { removeMemberIds: [ben] });
+        const left = await benPhone.updateGroup(leave);
+        assert.equal((await benPhone.updateGroup(leave)).seq, left.seq);
       });
 
       it("P8: a new member reads from its joining on", async () => {

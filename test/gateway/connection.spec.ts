@@ -23,13 +23,10 @@ import { clientId, turn } from "./world.ts";
 
 const writer = new FrameWriter();
 const typing = (userId: string) =>
-  new SharedPush(
-    {
-      case: "typing",
-      value: { $typeName: "parley.v1.Typing", conversationId: "c", userId },
-    },
-    writer,
-  );
+  new SharedPush({
+    case: "typing",
+    value: { $typeName: "parley.v1.Typing", conversationId: "c", userId },
+  });
 
 describe("the rate of a device", () => {
   const limits = { ratePerSecond: 10, bytesPerSecond: 1_000 };
@@ -306,7 +303,7 @@ describe("a connection", () => {
   it("one frame larger than the outbox goes where nothing else waits", async () => {
     const { connection, wire } = live({ outboxMaxBytes: 50 });
     await turn();
-    connection.queue(writer.failure(1, 3, "x".repeat(500), 0));
+    connection.queueChunk(writer.failure(1, 3, "x".repeat(500), 0));
     await turn();
     assert.equal(wire.closed, undefined);
   });

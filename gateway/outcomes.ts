@@ -1,0 +1,126 @@
+/** Operations that wait for their outcome. When it is there, the same object is the answer that waits to be written. */
+import { Code } from "@connectrpc/connect";
+import type { Clock } from "../mesh/clock.ts";
+import type { Outcome, Sent } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type { Connection } from "./connection.ts";
+import type { Connections } from "./connections.ts";
+import type { Chunk, FrameWriter } from "./frames.ts";
+import type { Waiting } from "./links.ts";
+import type { OutFrame } from "./outbox.ts";
+import { SendOrder } from "./sends.ts";
+import type { Live } from "./state.ts";
+
+export class SendWaiting implements Waiting, OutFrame {
+  untilMs = 0;
+  #sent: Sent | undefined = undefined;
+  readonly #clock: Clock;
+  readonly #connection: Connection;
+  readonly #live: Live;
+  readonly #requestId: number;
+  readonly #conversationId: string;
+  readonly #clientId: Buffer;
+
+  constructor(
+    clock: Clock,
+    connection: Connection,
+    live: Live,
+    requestId: number,
+    conversationId: string,
+    clientId: Buffer,
+  ) {
+    this.#clock = clock;
+    this.#connection = connection;
+    this.#live = live;
+    this.#requestId = requestId;
+    this.#conversationId = conversationId;
+    this.#clientId = clientId;
+  }
+
+  settled(outcome: Outcome["outcome"]): void {
+    if (outcome.case !== "sent") return this.failed(Code.Internal, "internal error", 0);
+    this.#sent = outcome.value;
+    this.#connection.answered(this);
+  }
+
+  get bytes(): number {
+    return this.#conversationId.length + 32;
+  }
+
+  put(writer: FrameWriter): void {
+    const sent = this.#sent;
+    if (sent === undefined) return;
+    const { seq, timeMs, duplicate } = sent;
+    writer.putSent(this.#requestId, this.#conversationId, seq, timeMs, duplicate);
+  }
+
+  chunk(writer: FrameWriter): Chunk {
+    this.put(writer);
+    return writer.take();
+  }
+
+  failed(code: number, message: string, afterMs: number): void {
+    if (afterMs > 0) {
+      this.#live.order ??= new SendOrder();
+      const nowMs = this.#clock.monotonic();
+      this.#live.order.refused(this.#conversationId, this.#clientId, nowMs);
+    }
+    this.#connection.failed(this.#requestId, code, message, afterMs);
+  }
+}
+
+export class MoveWaiting implements Waiting, OutFrame {
+  untilMs = 0;
+  #deliveredSeq = 0;
+  #readSeq = 0;
+  readonly #connections: Connections;
+  readonly #connection: Connection;
+  readonly #requestId: number;
+  readonly #conversationId: string;
+
+  constructor(
+    connections: Connections,
+    connection: Connection,
+    requestId: number,
+    conversationId: string,
+  ) {
+    this.#connections = connections;
+    this.#connection = connection;
+    this.#requestId = requestId;
+    this.#conversationId = conversationId;
+  }
+
+  settled(outcome: Outcome["outcome"]): void {
+    if (outcome.case !== "moved") return this.failed(Code.Internal, "internal error", 0);
+    const { deliveredSeq, readSeq } = outcome.value;
+    const { userId } = this.#connection;
+    for (const other of this.#connections.ofUser(userId))
+      other.acked(this.#conversationId, deliveredSeq);
+    this.#deliveredSeq = deliveredSeq;
+    this.#readSeq = readSeq;
+    this.#connection.answered(this);
+  }
+
+  get bytes(): number {
+    return this.#conversationId.length + this.#connection.userId.length + 32;
+  }
+
+  put(writer: FrameWriter): void {
+    const { userId } = this.#connection;
+    writer.putMoved(
+      this.#requestId,
+      this.#conversationId,
+      userId,
+      this.#deliveredSeq,
+      this.#readSeq,
+    );
+  }
+
+  chunk(writer: FrameWriter): Chunk {
+    this.put(writer);
+    return writer.take();
+  }
+
+  failed(code: number, message: string, afterMs: number): void {
+    this.#connection.failed(this.#requestId, code, message, afterMs);
+  }
+}
