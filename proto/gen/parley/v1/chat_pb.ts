@@ -817,7 +817,8 @@ export const ChatService: GenService<{
     output: typeof MoveCursorResponseSchema;
   },
   /**
-   * What changed since; waits for a change where asked to (long poll).
+   * What changed since; waits for a change where asked to (long poll). A long poll is a connection of its device while it waits: it
+   * replaces the device's open stream or earlier poll.
    *
    * @generated from rpc parley.v1.ChatService.Sync
    */

@@ -243,7 +243,8 @@ export const CursorSchema: GenMessage<Cursor> = /*@__PURE__*/
   messageDesc(file_parley_v1_record, 4);
 
 /**
- * A conversation as one of its members sees it.
+ * A conversation as one of its members sees it. Who has left sees it as it was: the head is the record that removed them, the title
+ * is empty, the time 0.
  *
  * @generated from message parley.v1.Conversation
  */
