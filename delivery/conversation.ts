@@ -113,7 +113,8 @@ export class Conversation {
     const before = this.#recent.find(senderId, clientId);
     if (before !== undefined) return { kind: "duplicate", place: before };
     const cell = this.#record(senderId, clientId, "message", content, epoch, nowMs);
-    const place = this.#recent.add(senderId, clientId, cell.seq, this.headTimeMs);
+    const place = { seq: cell.seq, timeMs: this.headTimeMs };
+    this.#recent.add(senderId, clientId, place.seq, place.timeMs);
     sender.deliveredSeq = sender.readSeq = cell.seq;
     sender.readOrdinal = this.headOrdinal;
     return { kind: "appended", place, cell };

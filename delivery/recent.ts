@@ -6,19 +6,14 @@ export interface Place {
   readonly timeMs: number;
 }
 
-/** A client_id (16 bytes) as four numbers. It is unique for its sender only. */
-interface Taken extends Place {
-  readonly senderId: string;
-  readonly second: number;
-  readonly third: number;
-  readonly fourth: number;
-}
-
 /** What is remembered of first tries that come twice. */
 const recentMax = 64;
-/** So many more gather before they are forgotten together. */
+/** So many gather before the marks of those forgotten go, together. */
 const slack = 32;
+const leastCapacity = 4;
+const markWords = 32;
 
+/** A quarter of a client_id as a whole number, which in a list costs no memory but its place. */
 function word(bytes: Uint8Array, at: number): number {
   return (
     ((bytes[at] ?? 0) << 24) |
@@ -28,66 +23,90 @@ function word(bytes: Uint8Array, at: number): number {
   );
 }
 
-const markWords = 32;
-
 /**
- * In the order of their seqs. Every message passes here, and is hardly ever an earlier one: one look at the marks tells so of most,
- * which costs less than a map and its keys.
+ * A ring, in the order of seqs, in lists of plain numbers: every message passes here and stays a while, which objects of its own would
+ * make the garbage collector's work. Hardly any is an earlier one: one look at the marks tells so of most.
  */
 export class RecentSends {
-  #taken: Taken[] = [];
-  /** The first quarter of each one's client_id. */
-  #firsts: number[] = [];
-  /** A bit for each of them, at the place that its low ten bits name. */
+  /** A power of 2. */
+  #capacity = 0;
+  #start = 0;
+  #count = 0;
+  /** Four of each: its client_id, which is unique for its sender only. */
+  #words: number[] = [];
+  /** Two of each: seq and time. */
+  #places: number[] = [];
+  #senderIds: string[] = [];
+  /** A bit for each, at the place that the low ten bits of its first word name; those forgotten last have theirs, too. */
   #marks: number[] = [];
+  #forgotten = 0;
 
   find(senderId: string, clientId: Uint8Array): Place | undefined {
     const first = word(clientId, 0);
     if (!this.#isMarked(first)) return undefined;
-    for (
-      let at = this.#firsts.indexOf(first);
-      at !== -1;
-      at = this.#firsts.indexOf(first, at + 1)
-    ) {
-      const taken = this.#taken[at];
-      if (
-        taken?.second === word(clientId, 4) &&
-        taken.third === word(clientId, 8) &&
-        taken.fourth === word(clientId, 12) &&
-        taken.senderId === senderId
-      )
-        return taken;
+    for (let nth = 0; nth < this.#count; nth += 1) {
+      const slot = this.#slot(nth);
+      if (this.#words[4 * slot] !== first || this.#senderIds[slot] !== senderId) continue;
+      if (!this.#hasRest(slot, clientId)) continue;
+      return { seq: this.#places[2 * slot] ?? 0, timeMs: this.#places[2 * slot + 1] ?? 0 };
     }
     return undefined;
   }
 
-  add(senderId: string, clientId: Uint8Array, seq: number, timeMs: number): Place {
-    const taken: Taken = {
-      seq,
-      timeMs,
-      senderId,
-      second: word(clientId, 4),
-      third: word(clientId, 8),
-      fourth: word(clientId, 12),
-    };
+  add(senderId: string, clientId: Uint8Array, seq: number, timeMs: number): void {
+    if (this.#count === this.#capacity) this.#grow();
+    const slot = this.#slot(this.#count);
+    this.#count += 1;
     const first = word(clientId, 0);
-    this.#taken.push(taken);
-    this.#firsts.push(first);
+    this.#words[4 * slot] = first;
+    this.#words[4 * slot + 1] = word(clientId, 4);
+    this.#words[4 * slot + 2] = word(clientId, 8);
+    this.#words[4 * slot + 3] = word(clientId, 12);
+    this.#places[2 * slot] = seq;
+    this.#places[2 * slot + 1] = timeMs;
+    this.#senderIds[slot] = senderId;
     this.#mark(first);
-    return taken;
   }
 
   /** Forgets old ones, but none above `seq`. */
   forget(seq: number): void {
-    const over = this.#taken.length - recentMax;
-    if (over < slack) return;
-    let count = 0;
-    while (count < over && (this.#taken[count]?.seq ?? Infinity) <= seq) count += 1;
-    if (count === 0) return;
-    this.#taken = this.#taken.slice(count);
-    this.#firsts = this.#firsts.slice(count);
+    while (this.#count > recentMax && (this.#places[2 * this.#start] ?? 0) <= seq) {
+      this.#start = this.#slot(1);
+      this.#count -= 1;
+      this.#forgotten += 1;
+    }
+    if (this.#forgotten < slack) return;
+    this.#forgotten = 0;
     this.#marks.fill(0);
-    for (const first of this.#firsts) this.#mark(first);
+    for (let nth = 0; nth < this.#count; nth += 1)
+      this.#mark(this.#words[4 * this.#slot(nth)] ?? 0);
+  }
+
+  #slot(nth: number): number {
+    return (this.#start + nth) & (this.#capacity - 1);
+  }
+
+  #hasRest(slot: number, clientId: Uint8Array): boolean {
+    return (
+      this.#words[4 * slot + 1] === word(clientId, 4) &&
+      this.#words[4 * slot + 2] === word(clientId, 8) &&
+      this.#words[4 * slot + 3] === word(clientId, 12)
+    );
+  }
+
+  /** Lists stay without holes: the oldest one moves to the front, and the new half is filled. */
+  #grow(): void {
+    const at = this.#start;
+    const turned = <T>(list: T[], each: number): T[] => [
+      ...list.slice(each * at),
+      ...list.slice(0, each * at),
+    ];
+    const more = Math.max(leastCapacity, this.#capacity);
+    this.#words = turned(this.#words, 4).concat(Array.from({ length: 4 * more }, () => 0));
+    this.#places = turned(this.#places, 2).concat(Array.from({ length: 2 * more }, () => 0));
+    this.#senderIds = turned(this.#senderIds, 1).concat(Array.from({ length: more }, () => ""));
+    this.#capacity += more;
+    this.#start = 0;
   }
 
   #isMarked(first: number): boolean {
@@ -97,7 +116,7 @@ export class RecentSends {
 
   #mark(first: number): void {
     if (this.#marks.length === 0) this.#marks = Array.from({ length: markWords }, () => 0);
-    const word = (first >>> 5) % markWords;
-    this.#marks[word] = (this.#marks[word] ?? 0) | (1 << (first & 31));
+    const at = (first >>> 5) % markWords;
+    this.#marks[at] = (this.#marks[at] ?? 0) | (1 << (first & 31));
   }
 }

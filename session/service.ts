@@ -9,6 +9,7 @@ import type {
   AttachResponse,
   ListSessionsRequest,
   ListSessionsResponse,
+  Publication,
   PublishRequest,
   PublishResponse,
   SessionService,
@@ -103,8 +104,7 @@ export class SessionServer implements Running<typeof SessionService> {
     const responses = new Pipe<PublishResponse>(1);
     const leave = this.#enter((error) => responses.end(error));
     const read = async (): Promise<void> => {
-      for await (const { publications } of requests)
-        for (const publication of publications) this.registry.route(publication);
+      for await (const { publications } of requests) this.#route(publications);
     };
     read()
       .then(
@@ -113,6 +113,10 @@ export class SessionServer implements Running<typeof SessionService> {
       )
       .finally(leave);
     return responses;
+  }
+
+  #route(publications: readonly Publication[]): void {
+    for (const publication of publications) this.registry.route(publication);
   }
 
   async *#watchOnline(
