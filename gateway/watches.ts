@@ -142,9 +142,13 @@ export class PresenceLink {
       } else if (one?.answer !== undefined) one.answer(presences);
       else this.#push([connection], presences, nowMs);
     }
-    for (const { connections, presence } of changes) {
-      if (presence !== undefined) this.#push(connections, [presence], nowMs);
-    }
+    if (changes.length === 0) return;
+    // After this turn: an answer that was just given is written in it, and a change must not be older than what it changes.
+    this.#surroundings.clock.afterTurn(() => {
+      for (const { connections, presence } of changes) {
+        if (presence !== undefined) this.#push(connections, [presence], nowMs);
+      }
+    });
   }
 
   #push(connections: number[], presences: Presence[], nowMs: number): void {

@@ -631,6 +631,27 @@ for (const wire of [false, true])
         assert.equal(theirs.message.replace("carol", ""), nobodys.message.replace("david", ""));
       });
 
+      it("a change comes after the answer that it changes (P7)", async () => {
+        await open();
+        world.presence.answers = false;
+        const device = await world.device("alice");
+        device.send({
+          requestId: 2,
+          frame: { case: "watchPresence", value: { userIds: ["bob"] } },
+        });
+        await until(() => world.presence.sets.length === 1);
+        const [set] = world.presence.sets;
+        assert.ok(set);
+        world.presence.snapshot(set);
+        world.presence.change([set.connection], "bob");
+        const order = await until(() => {
+          const cases = device.frames.map(({ frame }) => frame.case);
+          return cases.includes("pushed") && cases;
+        });
+        const answered = order.indexOf("watchPresence");
+        assert.ok(answered !== -1 && answered < order.indexOf("pushed"), String(order));
+      });
+
       it("watches are set again when presence comes back, and told", async () => {
         await open();
         const device = await world.device("alice");
