@@ -366,11 +366,9 @@ export class ChatRoom {
     const key = users.toSorted().join(" ");
     if (key === this.#watched) return;
     this.#watched = key;
-    this.#parts.sdk.watchPresence(users).then(
-      (presences) => this.#present(presences),
-      // It is asked again after a resume; until then nobody is shown as online.
-      () => undefined,
-    );
+    // How they are comes by events, in its order with later changes. Where it fails, it is asked again after a resume; until then
+    // nobody is shown as online.
+    this.#parts.sdk.watchPresence(users).catch(() => undefined);
   }
 
   #say(...lines: string[]): void {

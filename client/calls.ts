@@ -66,7 +66,9 @@ export class Calls {
     this.#max = limits.callsMax;
   }
 
-  /** Asks; `pick` takes the wanted answer out of its frame. Rejects with a ConnectError. */
+  /**
+   * Asks; `pick` takes the wanted answer out of its frame, before any later frame is looked at. Rejects with a ConnectError.
+   */
   async call<Value>(ask: Ask, pick: (answer: Answer) => Value | undefined): Promise<Value> {
     if (this.#calls.size >= this.#max) {
       throw new ConnectError(
@@ -74,10 +76,7 @@ export class Calls {
         Code.ResourceExhausted,
       );
     }
-    const answer = await this.#begin(ask);
-    const value = pick(answer);
-    if (value !== undefined) return value;
-    throw new ConnectError(`${answer.case ?? "nothing"} answered ${ask.case}`, Code.Internal);
+    return this.#begin(ask, pick);
   }
 
   /** A link is live. */
@@ -95,7 +94,7 @@ export class Calls {
     for (const call of [...this.#calls]) call.fail(error);
   }
 
-  #begin(ask: Ask): Promise<Answer> {
+  #begin<Value>(ask: Ask, pick: (answer: Answer) => Value | undefined): Promise<Value> {
     return new Promise((resolve, reject) => {
       const end = (): void => {
         call.cancel();
@@ -105,7 +104,10 @@ export class Calls {
         ask,
         settle: (answer) => {
           end();
-          resolve(answer);
+          const value = pick(answer);
+          const wrong = `${answer.case ?? "nothing"} answered ${ask.case}`;
+          if (value === undefined) reject(new ConnectError(wrong, Code.Internal));
+          else resolve(value);
         },
         fail: (error) => {
           end();

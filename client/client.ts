@@ -271,11 +271,13 @@ export class ParleyClient {
   /** Watches these users and nobody else, over resumes too; gives how they are now. Over long polls nothing is pushed. */
   async watchPresence(userIds: readonly string[]): Promise<Presence[]> {
     this.#watched = [...userIds];
-    const { presences } = await watchPresence(this.#calls, { userIds: [...userIds] });
-    for (const userId of this.#presences.keys()) {
-      if (!this.#watched.includes(userId)) this.#presences.delete(userId);
-    }
-    for (const presence of presences) this.#present(presence);
+    const asked = { userIds: [...userIds] };
+    const { presences } = await watchPresence(this.#calls, asked, (heard) => {
+      for (const userId of this.#presences.keys()) {
+        if (!this.#watched.includes(userId)) this.#presences.delete(userId);
+      }
+      for (const presence of heard) this.#present(presence);
+    });
     return presences;
   }
 

@@ -14,6 +14,7 @@ import {
   type UpdateGroupResponse,
   type WatchPresenceResponse,
 } from "../proto/gen/parley/v1/chat_pb.ts";
+import type { Presence } from "../proto/gen/parley/v1/record_pb.ts";
 import type { Calls } from "./calls.ts";
 
 export function sync(
@@ -69,9 +70,13 @@ export function updateGroup(
 export function watchPresence(
   calls: Calls,
   init: MessageInitShape<typeof WatchPresenceRequestSchema>,
+  /** Takes the answer in its place among the pushes. */
+  heard: (presences: readonly Presence[]) => void,
 ): Promise<WatchPresenceResponse> {
   const value = create(WatchPresenceRequestSchema, init);
-  return calls.call({ case: "watchPresence", value }, (answer) =>
-    answer.case === "watchPresence" ? answer.value : undefined,
-  );
+  return calls.call({ case: "watchPresence", value }, (answer) => {
+    if (answer.case !== "watchPresence") return undefined;
+    heard(answer.value.presences);
+    return answer.value;
+  });
 }

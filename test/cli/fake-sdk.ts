@@ -292,6 +292,7 @@ export class FakeSdk implements ChatSdk {
       const availability = this.online.get(userId);
       return availability === undefined ? [] : [create(PresenceSchema, { userId, availability })];
     });
+    for (const presence of presences) this.emit("presence", presence);
     return Promise.resolve(presences);
   }
 

@@ -432,6 +432,25 @@ describe("the client over a WebSocket", () => {
     await assert.rejects(lost, { code: Code.DeadlineExceeded });
   });
 
+  it("takes a change of presence for newer than the answer that came before it in the same batch (P7)", async () => {
+    const { client } = await ready();
+    const bobIs = (availability: Availability) =>
+      create(PresenceSchema, { userId: "bob", availability });
+    server.script = ({ requestId, frame }, connection) => {
+      if (frame.case !== "watchPresence") return "do";
+      connection.tell(
+        {
+          requestId,
+          frame: { case: frame.case, value: { presences: [bobIs(Availability.OFFLINE)] } },
+        },
+        { frame: { case: "pushed", value: { presences: [bobIs(Availability.ONLINE)] } } },
+      );
+      return "drop";
+    };
+    await client.watchPresence(["bob"]);
+    assert.equal(client.presence("bob")?.availability, Availability.ONLINE);
+  });
+
   it("watches presence again after a resume, and throttles typing", async () => {
     const clock = new ManualClock();
     const { client, watch } = await ready({ clock });

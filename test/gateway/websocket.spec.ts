@@ -642,8 +642,7 @@ for (const wire of [false, true])
         await until(() => world.presence.sets.length === 1);
         const [set] = world.presence.sets;
         assert.ok(set);
-        world.presence.snapshot(set);
-        world.presence.change([set.connection], "bob");
+        world.presence.snapshot(set, "bob");
         const order = await until(() => {
           const cases = device.frames.map(({ frame }) => frame.case);
           return cases.includes("pushed") && cases;

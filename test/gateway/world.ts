@@ -23,7 +23,7 @@ import type {
   Operation,
   Outcome,
 } from "../../proto/gen/parley/delivery/v1/delivery_pb.ts";
-import { PresenceService } from "../../proto/gen/parley/presence/v1/presence_pb.ts";
+import { type Change, PresenceService } from "../../proto/gen/parley/presence/v1/presence_pb.ts";
 import type {
   WatchRequest,
   WatchResponse,
@@ -257,6 +257,16 @@ export class FakeSession {
   }
 }
 
+function changeOf(connections: number[], userId: string): Change {
+  const presence = {
+    $typeName: "parley.v1.Presence" as const,
+    userId,
+    availability: 2 as const,
+    lastSeenMs: 9n,
+  };
+  return { $typeName: "parley.presence.v1.Change", connections, presence };
+}
+
 export class FakePresence {
   readonly sets: WatchSet[] = [];
   readonly ended: number[] = [];
@@ -278,7 +288,8 @@ export class FakePresence {
     });
   };
 
-  snapshot({ connection, userIds }: WatchSet): void {
+  /** With a change of `changed` in the same response, where there is one. */
+  snapshot({ connection, userIds }: WatchSet, changed?: string): void {
     const presences = userIds.map((userId) => ({
       $typeName: "parley.v1.Presence" as const,
       userId,
@@ -289,21 +300,15 @@ export class FakePresence {
     this.#responses?.offer({
       $typeName: "parley.presence.v1.WatchResponse",
       snapshots: [{ $typeName, connection, presences, code: 0, message: "" }],
-      changes: [],
+      changes: changed === undefined ? [] : [changeOf([connection], changed)],
     });
   }
 
   change(connections: number[], userId: string): void {
-    const presence = {
-      $typeName: "parley.v1.Presence" as const,
-      userId,
-      availability: 2 as const,
-      lastSeenMs: 9n,
-    };
     this.#responses?.offer({
       $typeName: "parley.presence.v1.WatchResponse",
       snapshots: [],
-      changes: [{ $typeName: "parley.presence.v1.Change", connections, presence }],
+      changes: [changeOf(connections, userId)],
     });
   }
 
