@@ -1,6 +1,13 @@
 /** The settings of the all-in-one process: where it listens, where it keeps its data, how tokens are checked, and every service's own. */
 import { type DeliveryConfig, deliveryConfig } from "../delivery/index.ts";
-import { type GatewayConfig, gatewayConfig } from "../gateway/index.ts";
+import {
+  type EdgeConfig,
+  type GatewayConfig,
+  type MediaLimits,
+  edgeConfig,
+  gatewayConfig,
+  mediaLimits,
+} from "../gateway/index.ts";
 import { EnvReader, type Setting, type SettingValues } from "../mesh/env.ts";
 import { type LogLevel, logLevels } from "../mesh/log.ts";
 import { type PresenceConfig, presenceConfig } from "../presence/index.ts";
@@ -17,6 +24,8 @@ export interface ParleyConfig {
   readonly drainMs: number;
   readonly logLevel: LogLevel;
   readonly gateway: GatewayConfig;
+  readonly edge: EdgeConfig;
+  readonly media: MediaLimits;
   readonly session: SessionConfig;
   readonly presence: PresenceConfig;
   readonly delivery: DeliveryConfig;
@@ -77,6 +86,8 @@ function readConfig(read: EnvReader): Readonly<ParleyConfig> {
   }
   return read.done({
     gateway,
+    edge: readEdge(read, gateway),
+    media: readMedia(read, gateway),
     meshHost,
     meshPort,
     dataDirectory,
@@ -95,4 +106,63 @@ function readConfig(read: EnvReader): Readonly<ParleyConfig> {
     delivery: deliveryConfig(read),
     storage: storageConfig(read),
   });
+}
+
+/** The limits of calls over Connect. */
+function readEdge(read: EnvReader, { origins }: GatewayConfig): EdgeConfig {
+  const { chat, ...standard } = edgeConfig;
+  const callsPerSecond = read.int(
+    "CALLS_PER_SECOND",
+    chat.callsPerSecond,
+    [1, 1_000_000],
+    "Connect calls that one user may make in a second; four times as many at once",
+  );
+  const remoteCallsPerSecond = read.int(
+    "ADDRESS_CALLS_PER_SECOND",
+    chat.remoteCallsPerSecond,
+    [1, 10_000_000],
+    "Connect calls that may come from one address in a second; four times as many at once",
+  );
+  return {
+    ...standard,
+    origins,
+    trustForwardedFor: read.flag(
+      "TRUST_FORWARDED_FOR",
+      standard.trustForwardedFor,
+      "the client's address is what the nearest proxy says (X-Forwarded-For)",
+    ),
+    chat: {
+      ...chat,
+      callsPerSecond,
+      callsBurst: 4 * callsPerSecond,
+      remoteCallsPerSecond,
+      remoteCallsBurst: 4 * remoteCallsPerSecond,
+      waitsPerUserMax: read.int(
+        "WAITS_PER_USER_MAX",
+        chat.waitsPerUserMax,
+        [1, 10_000],
+        "long polls and streams that one user may have at once",
+      ),
+    },
+  };
+}
+
+/** The limits of uploads. */
+function readMedia(read: EnvReader, { mediaMaxBytes }: GatewayConfig): MediaLimits {
+  return {
+    ...mediaLimits,
+    mediaMaxBytes,
+    uploadsMax: read.int(
+      "UPLOADS_MAX",
+      mediaLimits.uploadsMax,
+      [1, 10_000],
+      "uploads at once; each may hold PARLEY_MEDIA_MAX_BYTES of memory",
+    ),
+    uploadsPerUserMax: read.int(
+      "UPLOADS_PER_USER_MAX",
+      mediaLimits.uploadsPerUserMax,
+      [1, 10_000],
+      "uploads of one user at once",
+    ),
+  };
 }

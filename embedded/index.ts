@@ -14,8 +14,6 @@ import {
   createEdgeServer,
   createGateway,
   createMedia,
-  edgeConfig,
-  mediaLimits,
 } from "../gateway/index.ts";
 import { type Clock, systemClock } from "../mesh/clock.ts";
 import { type GrpcServer, serveGrpc } from "../mesh/grpc/server.ts";
@@ -141,22 +139,21 @@ async function serveOperators(
 
 /** The edge: WebSocket, Connect, media. */
 async function serveClients(
-  { gateway: config, drainMs }: ParleyConfig,
+  { gateway: { host, port }, edge: config, media, drainMs }: ParleyConfig,
   { auth, gateway, problems }: Services,
   surroundings: Surroundings,
   closers: Closers,
 ): Promise<number> {
   const { clock, log } = surroundings;
-  const { mediaMaxBytes, origins, host, port } = config;
   const edge = createEdgeServer({
     calls: gateway.calls,
     auth,
     upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
-    media: createMedia(surroundings, auth, { ...mediaLimits, mediaMaxBytes }),
+    media: createMedia(surroundings, auth, media),
     health: problems,
     clock,
     log,
-    config: { ...edgeConfig, origins },
+    config,
   });
   const bound = await listening(edge.listen(host, port), "PARLEY_PORT");
   closers.push(
