@@ -1,5 +1,5 @@
 /** A chat in a terminal: keeps the state that is drawn in step with the SDK, and does what the user asks. Knows no terminal. */
-import { Availability } from "../client/index.ts";
+import { Availability, directConversation } from "../client/index.ts";
 import type { Attachment, Presence, StatusEvent } from "../client/index.ts";
 import { type ChatCommand, commandHelp, parseCommand } from "./chat-commands.ts";
 import { type Key, edit, emptyEditor, submit, textOf } from "./chat-editor.ts";
@@ -64,7 +64,7 @@ export class ChatRoom {
 
   showUser(user: string): void {
     const { me } = this.#state;
-    this.show(`d:${[me, user].sort().join(":")}`);
+    this.show(directConversation(me, user));
   }
 
   /** A key was pressed; `pageRows` is how far a page scrolls. */

@@ -8,6 +8,7 @@ import { ChatRoom } from "./chat-room.ts";
 import { type StateFile, freeStateFile, stateFolder, takeStateFile } from "./chat-state-file.ts";
 import { type IdentityOptions, tokens, withIdentity } from "./identity.ts";
 import { upload } from "./upload.ts";
+import { directConversation } from "../client/index.ts";
 import type { ParleyClient } from "../client/index.ts";
 
 const lingerMs = 1_000;
@@ -78,7 +79,8 @@ async function lines(options: ChatOptions, sdk: ParleyClient, me: string): Promi
       sdk,
       me,
       conversation:
-        options.group ?? (options.with === undefined ? undefined : direct(me, options.with)),
+        options.group ??
+        (options.with === undefined ? undefined : directConversation(me, options.with)),
       json: options.json === true,
       input: process.stdin,
       print: (line) => void process.stdout.write(`${line}\n`),
@@ -149,10 +151,6 @@ async function stateOf(options: ChatOptions, me: string): Promise<StateFile | un
   if (file === undefined)
     throw new Error(`another chat uses ${options.state}: each needs a --state of its own`);
   return file;
-}
-
-function direct(me: string, user: string): string {
-  return `d:${[me, user].sort().join(":")}`;
 }
 
 function userOf(token: string): string {

@@ -6,6 +6,7 @@ import type { Command } from "commander";
 import { chatClient } from "./chat-client.ts";
 import { type IdentityOptions, tokens, withIdentity } from "./identity.ts";
 import { upload } from "./upload.ts";
+import { directConversation } from "../client/index.ts";
 import { SendResponseSchema } from "../proto/gen/parley/v1/chat_pb.ts";
 import {
   type Attachment,
@@ -64,7 +65,7 @@ async function conversationOf(options: SendOptions | HistoryOptions): Promise<st
   ) {
     throw new Error("the token names no user");
   }
-  return "d:" + [claims.sub, options.with].sort().join(":");
+  return directConversation(claims.sub, options.with);
 }
 
 async function send(text: string | undefined, options: SendOptions): Promise<void> {

@@ -1,24 +1,15 @@
 /** What a conversation's id says: `d:alice:bob` names both users of a direct conversation in order, `g:…` a group by who made it and the client_id. */
 import { createHash } from "node:crypto";
 import { invalid } from "../mesh/errors.ts";
+import { directUsers, isUserId } from "../mesh/ids.ts";
 import { Kind } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
-const userIdSyntax = /^[A-Za-z0-9._@-]{1,128}$/;
 const groupIdSyntax = /^g:[A-Za-z0-9_-]{22}$/;
 
 export function checkUserId(userId: string): void {
-  if (!userIdSyntax.test(userId)) {
+  if (!isUserId(userId)) {
     throw invalid(`"${userId.slice(0, 140)}" is no user id: use 1 to 128 of A-Z a-z 0-9 . _ @ -`);
   }
-}
-
-/** The two users of a direct conversation, or undefined where the id names none. */
-export function directUsers(conversationId: string): readonly [string, string] | undefined {
-  const [prefix, first, second, more] = conversationId.split(":");
-  if (prefix !== "d" || first === undefined || second === undefined || more !== undefined)
-    return undefined;
-  if (!userIdSyntax.test(first) || !userIdSyntax.test(second) || first >= second) return undefined;
-  return [first, second];
 }
 
 export function kindOf(conversationId: string): Kind {

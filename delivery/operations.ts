@@ -5,7 +5,7 @@ import { type Conversation, type MemberState, smallGroupMax } from "./conversati
 import { type Answerer, moved, refusal, sent } from "./draft.ts";
 import type { Fanout } from "./fanout.ts";
 import { checkClientId } from "./groups.ts";
-import { directUsers } from "./ids.ts";
+import { directUsers } from "../mesh/ids.ts";
 import type { Ownership } from "./ownership.ts";
 import type { Place } from "./recent.ts";
 import { decodeRecord } from "./record.ts";

@@ -5,7 +5,8 @@
 import { type Client, ConnectError, createClient } from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
 import { Conversation } from "./conversation.ts";
-import { directUsers, kindOf } from "./ids.ts";
+import { kindOf } from "./ids.ts";
+import { directUsers } from "../mesh/ids.ts";
 import type { Ownership } from "./ownership.ts";
 import { decodeRecord } from "./record.ts";
 import { noConversation, overloaded, publicError } from "../mesh/errors.ts";

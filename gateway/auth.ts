@@ -6,6 +6,7 @@ import { SignJWT, createRemoteJWKSet, customFetch, errors, jwtVerify } from "jos
 import type { JWTPayload, JWTVerifyOptions } from "jose";
 import type { Clock } from "../mesh/clock.ts";
 import { unauthenticated, unavailable } from "../mesh/errors.ts";
+import { isUserId } from "../mesh/ids.ts";
 import type { Authenticator, Identity } from "./ports.ts";
 
 /** What tokens are checked with: exactly one of the three. */
@@ -18,9 +19,6 @@ export interface AuthConfig {
   /** How long after a fetch of the JWKS an unknown key does not cause another one. */
   readonly jwksCooldownMs?: number;
 }
-
-/** A user id, as `sub` must have it. */
-export const userIdPattern = /^[A-Za-z0-9._@-]{1,128}$/;
 
 const tokenBytesMax = 8_192;
 const toleranceMs = 5_000;
@@ -175,7 +173,7 @@ function explained(error: unknown, algorithms: string[]): ConnectError {
 
 function identityOf({ sub, exp }: JWTPayload): Identity {
   if (sub === undefined) throw unauthenticated("the token names no user (sub)");
-  if (typeof sub !== "string" || !userIdPattern.test(sub))
+  if (typeof sub !== "string" || !isUserId(sub))
     throw unauthenticated(
       "the token's user id (sub) must be 1 to 128 characters of A-Z a-z 0-9 . _ @ -",
     );
@@ -276,8 +274,7 @@ export async function signDevelopmentToken(
   ttlSeconds: number,
   clock: Clock,
 ): Promise<string> {
-  if (!userIdPattern.test(userId))
-    throw new Error("a user id is 1 to 128 characters of A-Z a-z 0-9 . _ @ -");
+  if (!isUserId(userId)) throw new Error("a user id is 1 to 128 characters of A-Z a-z 0-9 . _ @ -");
   const key = typeof secret === "string" ? new TextEncoder().encode(secret) : secret;
   const nowSeconds = Math.floor(clock.now() / 1_000);
   const token = new SignJWT()

@@ -1,18 +1,9 @@
 /** Where a message goes. Pure. */
 import { invalid } from "../mesh/errors.ts";
+import { directId, directUsers, isUserId } from "../mesh/ids.ts";
 
-const userIdSyntax = /^[A-Za-z0-9._@-]{1,128}$/;
 /** Two user ids and what is between them. */
 const conversationIdMax = 259;
-
-export function isUserId(text: string): boolean {
-  return userIdSyntax.test(text);
-}
-
-/** The direct conversation of two users, whose id is the same for both. */
-export function directId(one: string, other: string): string {
-  return one < other ? `d:${one}:${other}` : `d:${other}:${one}`;
-}
 
 export function checkConversationId(conversationId: string): void {
   if (conversationId === "") throw invalid("conversation_id is empty: say which conversation");
@@ -37,7 +28,5 @@ export function destination(callerId: string, conversationId: string, userId: st
 
 /** Whether the id is that of a direct conversation of this user, begun or not. */
 export function isOwnDirect(conversationId: string, userId: string): boolean {
-  const [kind, one = "", other = "", ...rest] = conversationId.split(":");
-  if (kind !== "d" || rest.length > 0 || one >= other) return false;
-  return isUserId(one) && isUserId(other) && (one === userId || other === userId);
+  return directUsers(conversationId)?.includes(userId) ?? false;
 }

@@ -13,8 +13,3 @@ export function hash32(text: string): number {
   hash = Math.imul(hash ^ (hash >>> 13), 0xc2b2ae35);
   return (hash ^ (hash >>> 16)) >>> 0;
 }
-
-/** Which share of all conversations a conversation belongs to. */
-export function shardOf(conversationId: string, shards = 1_024): number {
-  return hash32(conversationId) % shards;
-}

@@ -1,6 +1,7 @@
 /** Who shares a conversation with whom. */
 import { Kind } from "../proto/gen/parley/storage/v1/storage_pb.ts";
-import { directId, isPresent } from "./history.ts";
+import { isPresent } from "./history.ts";
+import { directId } from "../mesh/ids.ts";
 import type { Store } from "./ports.ts";
 
 /** So many lookups in one turn of the event loop. */

@@ -146,8 +146,3 @@ export function pageRange(page: Page, { floorSeq, headSeq }: Readable): [number,
     ? [first, Math.min(last, first + limit - 1)]
     : [Math.max(first, last - limit + 1), last];
 }
-
-/** The id of two users' direct conversation: the same from both sides. */
-export function directId(userId: string, otherUserId: string): string {
-  return userId < otherUserId ? `d:${userId}:${otherUserId}` : `d:${otherUserId}:${userId}`;
-}

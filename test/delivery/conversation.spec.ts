@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { Code } from "@connectrpc/connect";
 import fc from "fast-check";
 import { Conversation } from "../../delivery/conversation.ts";
-import { directUsers, groupId, kindOf } from "../../delivery/ids.ts";
+import { groupId, kindOf } from "../../delivery/ids.ts";
+import { directUsers } from "../../mesh/ids.ts";
 import { decodeRecord } from "../../delivery/record.ts";
 import { Kind } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 

@@ -24,7 +24,8 @@ import {
   writeState,
   Writer,
 } from "../../storage/codec.ts";
-import { directId, mergeMember, pageRange } from "../../storage/history.ts";
+import { directId } from "../../mesh/ids.ts";
+import { mergeMember, pageRange } from "../../storage/history.ts";
 import { sendMark } from "../../storage/record.ts";
 
 const uint32 = fc.oneof(fc.nat(300), fc.integer({ min: 0, max: 0xffff_ffff }));
