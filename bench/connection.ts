@@ -99,7 +99,9 @@ export class ParleyConnection implements ServerFrames, Flushed {
     this.number = number;
     this.userId = userId;
     this.#attached = awaited(`${userId}'s first sync`);
-    const { host, port } = shared.target;
+    const { target } = shared;
+    const { others = [] } = target;
+    const { host, port } = [target, ...others][number % (others.length + 1)] ?? target;
     this.#socket = new WebSocketClient(
       { host, port, path: "/ws", subprotocol: "parley.v1" },
       {

@@ -10,6 +10,10 @@ export interface Target {
   readonly secret: string;
   /** Whose CPU and memory count, with all its children; undefined: not measured. */
   readonly pid: number | undefined;
+  /** Other gateways of the same service: connections take turns between all of them. */
+  readonly others?: readonly { readonly host: string; readonly port: number }[];
+  /** Other processes whose CPU is measured, each by itself. */
+  readonly otherPids?: readonly number[];
 }
 
 interface Load {
@@ -74,6 +78,8 @@ export interface Measured {
   readonly seconds: number;
   /** CPU of the server, all its processes. */
   readonly serverSeconds: number | undefined;
+  /** CPU of each of the target's other processes, in that order. */
+  readonly otherSeconds?: readonly number[];
   /** CPU of the generator. */
   readonly generatorSeconds: number;
   /** From (scheduled) sending to `sent`. */

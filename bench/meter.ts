@@ -13,11 +13,13 @@ interface Mark {
   count: number;
   atMs: number;
   server: number | undefined;
+  others: readonly number[];
   own: number;
 }
 
 export class Meter {
   readonly #cpu: CpuMeter | undefined;
+  readonly #others: readonly CpuMeter[];
   #begin: Mark | undefined;
   #end: Mark | undefined;
   /** Work done so far; the load adds to it. */
@@ -28,8 +30,9 @@ export class Meter {
   fromMs = Infinity;
   untilMs = Infinity;
 
-  constructor(pid: number | undefined) {
+  constructor(pid: number | undefined, otherPids: readonly number[] = []) {
     this.#cpu = pid === undefined ? undefined : new CpuMeter(pid);
+    this.#others = otherPids.map((other) => new CpuMeter(other));
   }
 
   begin(): void {
@@ -49,12 +52,13 @@ export class Meter {
   result(): Measured {
     if (this.#begin === undefined || this.#end === undefined)
       throw new Error("nothing was measured");
-    const { server: before } = this.#begin;
-    const { server: after } = this.#end;
+    const { server: before, others: othersBefore } = this.#begin;
+    const { server: after, others: othersAfter } = this.#end;
     return {
       count: this.#end.count - this.#begin.count,
       seconds: (this.#end.atMs - this.#begin.atMs) / 1000,
       serverSeconds: before === undefined || after === undefined ? undefined : after - before,
+      otherSeconds: othersAfter.map((seconds, at) => seconds - (othersBefore[at] ?? 0)),
       generatorSeconds: this.#end.own - this.#begin.own,
       ack: this.ack.quantiles(),
       delivery: this.delivery.quantiles(),
@@ -65,6 +69,7 @@ export class Meter {
     return {
       count: this.count,
       server: this.#cpu?.seconds(),
+      others: this.#others.map((other) => other.seconds()),
       own: ownSeconds(),
       atMs: performance.now(),
     };

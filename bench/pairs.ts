@@ -220,7 +220,7 @@ export async function runPairs(
     ParleyConnection.open(shared, number, user(number)),
   );
   const sides = connections.map((one) => new Side(one, one.number ^ 1, user(one.number ^ 1)));
-  const meter = new Meter(job.target.pid);
+  const meter = new Meter(job.target.pid, job.target.otherPids);
   const load = new PairsLoad(sides, meter, faults, "window" in job.pace ? job.pace.window : 0);
   for (const connection of connections) connection.load = load;
   await openConversations(sides, load, faults);

@@ -5,6 +5,7 @@ import { Command } from "commander";
 import { addBench } from "./bench.ts";
 import { addChat } from "./chat.ts";
 import { addMessageCommands } from "./messages.ts";
+import { addProcesses } from "./processes.ts";
 import { addStart } from "./start.ts";
 import { addToken } from "./token.ts";
 
@@ -26,6 +27,7 @@ const program = new Command("parley")
   .version(version())
   .showHelpAfterError("(try --help)");
 addStart(program);
+addProcesses(program);
 addToken(program);
 addMessageCommands(program);
 addChat(program);

@@ -1,40 +1,15 @@
 /** `parley start`: the whole service in this process, until it is told to stop. */
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { ownSecretPath, parleyConfig, parleySettings, startParley } from "../embedded/index.ts";
 import { createLog } from "../mesh/log.ts";
+import { addSettings, settingValues } from "./settings.ts";
 
 export function addStart(program: Command): void {
   const command = program.command("start").description("run the whole service in this process");
-  for (const { name, flag, doc, standard, range } of parleySettings()) {
-    const words = [
-      doc,
-      range === "" ? "" : `(${range})`,
-      standard === "" ? "" : `[${standard}]`,
-      name,
-    ];
-    command.addOption(
-      new Option(`${flag} <value>`, words.filter((word) => word !== "").join(" ")).env(name),
-    );
-  }
+  addSettings(command, parleySettings());
   command.option("--json", "say where it listens as a line of JSON");
   command.action(async (flags: Record<string, string | true | undefined>) => start(command, flags));
 }
-
-/** Flags win over the environment; names of the environment that are no setting are still found out. */
-function settingValues(command: Command): Record<string, string | undefined> {
-  const values: Record<string, string | undefined> = {};
-  for (const [name, value] of Object.entries(process.env)) {
-    if (name.startsWith("PARLEY_") && !clientOnly.has(name)) values[name] = value;
-  }
-  for (const option of command.options) {
-    const value: unknown = command.getOptionValue(option.attributeName());
-    if (option.envVar !== undefined && typeof value === "string") values[option.envVar] = value;
-  }
-  return values;
-}
-
-/** Settings of the other commands. */
-const clientOnly = new Set(["PARLEY_URL", "PARLEY_TOKEN"]);
 
 async function start(
   command: Command,

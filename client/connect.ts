@@ -93,8 +93,10 @@ class ConnectLink implements Link {
     };
     let welcomed = false;
     for await (const { event } of this.#client.subscribe(request, this.#options())) {
-      if (!welcomed) this.#welcome();
-      welcomed = true;
+      if (!welcomed && event.case !== "goodbye") {
+        this.#welcome();
+        welcomed = true;
+      }
       this.#emit(0, event);
     }
     return closing(0, "the stream ended", "transport");

@@ -15,6 +15,8 @@ export interface Closing {
   readonly retryAfterMs: number;
   /** "transport": this way to the server may be blocked. "stream": streams do not come through. */
   readonly fault: "none" | "transport" | "stream";
+  /** Where the server wants the client to come back; "": where it did not say. */
+  readonly url: string;
 }
 
 /** What goes from one connection to the next. */
@@ -26,6 +28,8 @@ export interface Trail {
   readonly openFailures: number;
   /** The server refused the last token: another one is tried once. */
   readonly refused: boolean;
+  /** Where the server sent the client to, for the present link or the next one; "": the address that it was configured with. */
+  readonly url: string;
 }
 
 export type Connection =
@@ -83,7 +87,7 @@ export const unauthenticatedCode = 4100;
 
 export function begin(rules: ConnectionRules): Connection {
   const transport = best(rules);
-  return { t: "idle", trail: { transport, failures: 0, openFailures: 0, refused: false } };
+  return { t: "idle", trail: { transport, failures: 0, openFailures: 0, refused: false, url: "" } };
 }
 
 export function closing(
@@ -91,8 +95,9 @@ export function closing(
   reason: string,
   fault: Closing["fault"] = "none",
   retryAfterMs = 0,
+  url = "",
 ): Closing {
-  return { code, reason, retryAfterMs, fault };
+  return { code, reason, retryAfterMs, fault, url };
 }
 
 /** The one place where a connection's state changes. An event that does not fit the state changes nothing. */
@@ -121,7 +126,8 @@ export function next(
         ? state
         : afterClosing(state, event, rules);
     case "stop":
-      return state.t === "stopped" ? state : { t: "stopped", trail, why: event.why };
+      if (state.t === "stopped") return state;
+      return { t: "stopped", trail: { ...trail, url: "" }, why: event.why };
   }
 }
 
@@ -138,6 +144,7 @@ function afterClosing(
     ...afterFault(state.trail, why, state.t === "live", rules),
     failures: failures + 1,
     refused: refused || why.code === unauthenticatedCode,
+    url: nextUrl(state, why),
   };
   if (why.code >= unauthenticatedCode && why.code < 5000) {
     const again = why.code === unauthenticatedCode && rules.tokenRenewable && !refused;
@@ -153,9 +160,18 @@ function afterClosing(
   return { t: "waiting", trail, delayMs, why };
 }
 
+/**
+ * Where the next link goes. A server is sent to once: where no Welcome came from there, or the link to it was lost, the configured address
+ * is next, and says anew where to go.
+ */
+function nextUrl({ t, trail }: Connection, why: Closing): string {
+  return t === "live" || trail.url === "" ? why.url : "";
+}
+
 /** Which transport is next. A link that was live, or that the server itself closed, says nothing against its transport. */
 function afterFault(trail: Trail, why: Closing, wasLive: boolean, rules: ConnectionRules): Trail {
-  if (wasLive || why.fault === "none") {
+  // Nor does one to where the server sent the client, which may not be reachable by any.
+  if (wasLive || why.fault === "none" || trail.url !== "") {
     return { ...trail, openFailures: wasLive ? 0 : trail.openFailures };
   }
   const openFailures = trail.openFailures + 1;

@@ -13,7 +13,7 @@ import {
 } from "./connection.ts";
 import { openPollLink, openStreamLink } from "./connect.ts";
 import type { Link, LinkListener, LinkSettings } from "./link.ts";
-import type { Settings } from "./options.ts";
+import { toldUrl, type Settings } from "./options.ts";
 import type { Cancel, ClientClock } from "./surroundings.ts";
 import { openWebSocketLink, probeWebSocket } from "./websocket.ts";
 
@@ -149,7 +149,7 @@ export class Dialer {
 
   #openLink(transport: string, listener: LinkListener): Link {
     const settings: LinkSettings = {
-      baseUrl: this.#settings.baseUrl,
+      baseUrl: this.#baseUrl(),
       token: this.#token,
       deviceId: this.#hooks.deviceId(),
       recordsPerConversation: this.#settings.recordsPerConversation,
@@ -167,13 +167,18 @@ export class Dialer {
     return openWebSocketLink(settings.webSocket, settings, listener);
   }
 
+  #baseUrl(): string {
+    return this.#state.trail.url || this.#settings.baseUrl;
+  }
+
   #frame(heard: ServerFrame): void {
     const { frame } = heard;
     this.#heardMs = this.#clock.monotonic();
     if (frame.case === "welcome") this.#welcome(frame.value);
     else if (frame.case === "goodbye") {
-      const { reason, reconnectAfterMs } = frame.value;
-      this.#closed(closing(4000 + reason, reasonText(reason), "none", reconnectAfterMs));
+      const { reason, reconnectAfterMs, url } = frame.value;
+      const told = toldUrl(url, this.#settings.baseUrl);
+      this.#closed(closing(4000 + reason, reasonText(reason), "none", reconnectAfterMs, told));
     } else if (frame.case === "failure" && frame.value.code === Code.Unauthenticated) {
       this.#closed(closing(unauthenticatedCode, frame.value.message));
     } else this.#hooks.frame(heard);
@@ -204,14 +209,14 @@ export class Dialer {
 
   /** Looks now and then whether a WebSocket comes through by now. */
   #probeLater(ms: number): void {
-    const { webSocket, baseUrl, limits } = this.#settings;
+    const { webSocket, limits } = this.#settings;
     if (webSocket === undefined) return;
     const cancelTimer = this.#clock.after(ms, () => {
       const give = this.#clock.after(limits.openMs, () => {
         cancelProbe();
         this.#probeLater(limits.upgradeMs);
       });
-      const cancelProbe = probeWebSocket(webSocket, baseUrl, () => {
+      const cancelProbe = probeWebSocket(webSocket, this.#baseUrl(), () => {
         give();
         this.#dispatch({ t: "upgrade" });
       });
@@ -246,6 +251,8 @@ function reasonText(reason: CloseReason): string {
       return "nothing was heard from the device";
     case CloseReason.RATE:
       return "too many frames or bytes in too short a time";
+    case CloseReason.ELSEWHERE:
+      return "the user belongs to another region";
     case CloseReason.UNAUTHENTICATED:
       return "the token is missing, wrong or no longer valid";
     case CloseReason.PROTOCOL:

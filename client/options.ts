@@ -120,7 +120,7 @@ export function settingsOf(options: ClientOptions): Settings {
   const wrong = faultsOf(options, webSocket);
   if (wrong.length > 0) throw new TypeError(`ParleyClient: ${wrong.join("; ")}`);
   return {
-    baseUrl: options.url.replace(/^ws/u, "http").replace(/\/+$/u, ""),
+    baseUrl: baseUrlOf(options.url),
     token: async () => (typeof token === "string" ? token : token()),
     rules: {
       transports: transportsOf(options.transport ?? "auto", webSocket !== undefined),
@@ -139,6 +139,27 @@ export function settingsOf(options: ClientOptions): Settings {
     historyOnSync: options.historyOnSync ?? 200,
     limits,
   };
+}
+
+function baseUrlOf(url: string): string {
+  return url.replace(/^ws/u, "http").replace(/\/+$/u, "");
+}
+
+/**
+ * An address that a server sent the client to, as a base address; "" where it is none that the client goes to. Who was configured with
+ * TLS is not sent where the token could be read.
+ */
+export function toldUrl(text: string, configured: string): string {
+  let url: URL;
+  try {
+    url = new URL(text);
+  } catch {
+    return "";
+  }
+  const { protocol, host, pathname } = url;
+  if (!/^(?:https?|wss?):$/u.test(protocol)) return "";
+  const told = baseUrlOf(`${protocol}//${host}${pathname}`);
+  return configured.startsWith("https:") && !told.startsWith("https:") ? "" : told;
 }
 
 function transportsOf(mode: "auto" | TransportName, webSockets: boolean): TransportName[] {

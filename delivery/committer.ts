@@ -1,14 +1,16 @@
 /**
- * Hands batches to storage: one is under way, the next gathers meanwhile, so that under load a batch is as large as the store is slow.
- * A batch whose fate is unknown (the stream broke) is sent again, the same in every bit, before anything else.
+ * Hands batches to storage: some are under way, each about other conversations than the others, and the next one gathers meanwhile, so that
+ * under load a batch is as large as the store is slow. A batch whose fate is unknown (the stream broke) is sent again, the same in every
+ * bit, before anything else.
  */
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { Conversation } from "./conversation.ts";
 import { Draft } from "./draft.ts";
+import type { Cancel } from "../mesh/clock.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { Pipe } from "../mesh/pipe.ts";
 import { type KeptStream, keepStream } from "../mesh/stream.ts";
-import { retryAfterHeader } from "../mesh/errors.ts";
+import { moved, retryAfterHeader } from "../mesh/errors.ts";
 import {
   type AppendRequest,
   type AppendResponse,
@@ -23,29 +25,47 @@ interface Batch {
   committed: boolean;
 }
 
+/** How batches go to a store. */
+export interface Pace {
+  /**
+   * Batches under way at once. One suits a store in the same process, whose next commit takes all that gathered; several one whose answers
+   * take some round trips.
+   */
+  readonly batchesMax: number;
+  /** How long a move of a cursor waits for company, in milliseconds: each costs a store of many nodes as much as a message. */
+  readonly cursorLingerMs: number;
+}
+
+/** Of a batch's events: `commit` is its number, 0 where it was indexed as soon as committed. */
 export interface CommitterEvents {
-  incarnation(): string;
   /** The batch is durable: its records may be seen. */
-  committed(drafts: Draft[]): void;
+  committed(drafts: Draft[], commit: bigint): void;
   /** Every member's index shows it: its senders may be told. */
-  indexed(drafts: Draft[]): void;
-  /** Nothing of it is kept. The conversations are to be dropped; `abandon` then fails what gathered on top. */
-  failed(drafts: Draft[], error: ConnectError, revoked: boolean): void;
+  indexed(drafts: Draft[], commit: bigint): void;
+  /** Nothing of it is kept, as far as is known. The conversations are to be dropped; `abandon` then fails what gathered on top. */
+  failed(drafts: Draft[], error: ConnectError): void;
+  /** The incarnation may write no more. */
+  revoked(incarnation: string): void;
 }
 
 export class Committer {
   readonly #surroundings: Surroundings;
+  readonly #pace: Pace;
   readonly #events: CommitterEvents;
-  #gathering = new Map<Conversation, Draft>();
-  #underWay: Batch | undefined;
+  readonly #gathering = new Map<Conversation, Draft>();
+  readonly #underWay = new Map<bigint, Batch>();
+  /** Those of the batches under way. */
+  readonly #busy = new Set<Conversation>();
   #armed = false;
+  #cancelLinger: Cancel | undefined;
   #lastBatchId = 0n;
   #requests: Pipe<AppendRequest> | undefined;
   #drained: (() => void) | undefined;
   #stream: KeptStream | undefined;
 
-  constructor(surroundings: Surroundings, events: CommitterEvents) {
+  constructor(surroundings: Surroundings, pace: Pace, events: CommitterEvents) {
     this.#surroundings = surroundings;
+    this.#pace = pace;
     this.#events = events;
   }
 
@@ -53,21 +73,27 @@ export class Committer {
     return this.#stream?.up ?? false;
   }
 
+  /** Whether something of the conversation gathers or is under way. */
+  busy(conversation: Conversation): boolean {
+    return this.#busy.has(conversation) || this.#gathering.has(conversation);
+  }
+
   /** Resolves once nothing is under way, or after `ms`. */
   async drained(ms: number): Promise<void> {
-    if (this.#underWay === undefined && this.#gathering.size === 0) return;
+    if (this.#underWay.size === 0 && this.#gathering.size === 0) return;
     await new Promise<void>((resolve) => {
       this.#drained = resolve;
       this.#surroundings.clock.after(ms, resolve);
+      this.#flush();
     });
   }
 
   start(): void {
     const storage = createClient(StorageService, this.#surroundings.transport(StorageService));
     this.#stream = keepStream(this.#surroundings, "append", async (signal) => {
-      const requests = (this.#requests = new Pipe<AppendRequest>(4));
-      if (this.#underWay !== undefined) requests.offer(this.#underWay.request);
-      else this.#flush();
+      const requests = (this.#requests = new Pipe<AppendRequest>(2 * this.#pace.batchesMax + 2));
+      for (const { request } of this.#underWay.values()) requests.offer(request);
+      this.#flush();
       try {
         for await (const response of storage.append(requests, { signal })) this.#answered(response);
       } finally {
@@ -78,17 +104,19 @@ export class Committer {
   }
 
   async close(): Promise<void> {
+    this.#cancelLinger?.();
     await this.#stream?.close();
   }
 
-  /** The conversation's part of the batch that gathers now. */
+  /** The conversation's part of the batch that gathers now. Throws where the conversation was dropped. */
   draft(conversation: Conversation): Draft {
     let draft = this.#gathering.get(conversation);
     if (draft === undefined) {
-      draft = new Draft(conversation);
+      if (!conversation.open) throw moved();
+      draft = new Draft(conversation, Math.ceil(this.#surroundings.clock.monotonic()));
       this.#gathering.set(conversation, draft);
       this.#arm();
-    }
+    } else if (this.#cancelLinger !== undefined) this.#arm();
     return draft;
   }
 
@@ -101,7 +129,7 @@ export class Committer {
   }
 
   #arm(): void {
-    if (this.#armed || this.#underWay !== undefined) return;
+    if (this.#armed || this.#underWay.size >= this.#pace.batchesMax) return;
     this.#armed = true;
     this.#surroundings.clock.afterTurn(() => {
       this.#armed = false;
@@ -110,12 +138,13 @@ export class Committer {
   }
 
   #flush(): void {
-    if (this.#underWay !== undefined || this.#requests === undefined || this.#gathering.size === 0)
-      return;
-    const drafts = [...this.#gathering.values()];
-    this.#gathering = new Map();
+    if (this.#requests === undefined || this.#underWay.size >= this.#pace.batchesMax) return;
+    const drafts = this.#ready();
+    if (drafts.length === 0) return;
     const writes: ConversationWrite[] = [];
     for (const draft of drafts) {
+      this.#gathering.delete(draft.conversation);
+      this.#busy.add(draft.conversation);
       const write = draft.write();
       if (write !== undefined) writes.push(write);
     }
@@ -123,36 +152,73 @@ export class Committer {
     const request: AppendRequest = {
       $typeName: "parley.storage.v1.AppendRequest",
       batchId: this.#lastBatchId,
-      incarnation: this.#events.incarnation(),
+      incarnation: this.#surroundings.identity.id,
       writes,
     };
-    this.#underWay = { request, drafts, committed: false };
+    this.#underWay.set(request.batchId, { request, drafts, committed: false });
     this.#requests.offer(request);
   }
 
+  /** What gathered and may go: of each conversation one write at a time is under way. */
+  #ready(): Draft[] {
+    const { cursorLingerMs } = this.#pace;
+    const lingers = cursorLingerMs > 0 && this.#drained === undefined;
+    const nowMs = this.#surroundings.clock.monotonic();
+    let lingerMs = Infinity;
+    const ready: Draft[] = [];
+    for (const draft of this.#gathering.values()) {
+      if (this.#busy.has(draft.conversation)) continue;
+      const leftMs = lingers && draft.cursorsOnly ? draft.beganMs + cursorLingerMs - nowMs : 0;
+      if (leftMs <= 0) ready.push(draft);
+      else lingerMs = Math.min(lingerMs, leftMs);
+    }
+    if (lingerMs < Infinity) this.#linger(lingerMs);
+    return ready;
+  }
+
+  #linger(ms: number): void {
+    this.#cancelLinger ??= this.#surroundings.clock.after(Math.ceil(ms), () => {
+      this.#cancelLinger = undefined;
+      this.#flush();
+    });
+  }
+
   #answered(response: AppendResponse): void {
-    const batch = this.#underWay;
-    if (batch === undefined || response.batchId !== batch.request.batchId) return;
+    const { batchId } = response;
+    const batch = this.#underWay.get(batchId);
+    if (batch === undefined) return;
     if (response.stage === Stage.FAILED) {
-      this.#underWay = undefined;
-      this.#events.failed(batch.drafts, failure(response), response.code === Code.Aborted);
+      this.#end(batch);
+      const error = failure(response);
+      this.#events.failed(batch.drafts, error);
+      if (error.code === Code.Aborted) this.#events.revoked(batch.request.incarnation);
     } else {
+      const indexed = response.stage === Stage.INDEXED;
+      const commit = indexed && !batch.committed ? 0n : batchId;
       if (!batch.committed) {
         batch.committed = true;
-        this.#events.committed(batch.drafts);
+        this.#events.committed(batch.drafts, commit);
       }
-      if (response.stage !== Stage.INDEXED) return;
-      this.#underWay = undefined;
-      this.#events.indexed(batch.drafts);
+      if (!indexed) return;
+      this.#end(batch);
+      this.#events.indexed(batch.drafts, commit);
     }
     this.#flush();
-    if (this.#underWay === undefined && this.#gathering.size === 0) this.#drained?.();
+    if (this.#underWay.size === 0 && this.#gathering.size === 0) this.#drained?.();
+  }
+
+  #end({ request, drafts }: Batch): void {
+    this.#underWay.delete(request.batchId);
+    for (const { conversation } of drafts) this.#busy.delete(conversation);
   }
 }
 
-/** A failed batch is worth another try by the client, unless the store says what is wrong with it for good. */
+/**
+ * A failed batch is worth another try by the client, unless the store says what is wrong with it for good. Of an incarnation that may write
+ * no more, the next owner finds out what became of it.
+ */
 function failure({ code, message }: AppendResponse): ConnectError {
-  const known = Object.values(Code).includes(code) ? (code as Code) : Code.Unavailable;
-  const passing = known === Code.ResourceExhausted ? known : Code.Unavailable;
+  if (code === Code.Aborted) return moved();
+  const passing = code === Code.ResourceExhausted ? Code.ResourceExhausted : Code.Unavailable;
   return new ConnectError(message, passing, { [retryAfterHeader]: "1000" });
 }

@@ -5,7 +5,6 @@
 import { type Place, RecentSends } from "./recent.ts";
 import { type MembershipChange, encodeMembership, encodeRecord } from "./record.ts";
 import { invalid, noConversation } from "../mesh/errors.ts";
-import { hash32 } from "../mesh/hash.ts";
 import type {
   Cell,
   ConversationState,
@@ -34,7 +33,10 @@ export type Verdict =
 
 export class Conversation {
   readonly id: string;
-  readonly idHash: number;
+  /** Of the ownership under which it was loaded: its records are written under it. */
+  readonly epoch: bigint;
+  /** False once it was dropped: what still runs on it must not be kept. */
+  open = true;
   kind: Kind;
   title = "";
   /** The head as assigned; committed follows. */
@@ -53,10 +55,10 @@ export class Conversation {
   readonly #uncounted: number[] = [];
   #audience: string[] | undefined;
 
-  constructor(id: string, kind: Kind) {
+  constructor(id: string, kind: Kind, epoch: bigint) {
     this.id = id;
-    this.idHash = hash32(id);
     this.kind = kind;
+    this.epoch = epoch;
   }
 
   get exists(): boolean {
@@ -106,13 +108,12 @@ export class Conversation {
     senderId: string,
     clientId: Uint8Array,
     content: Uint8Array,
-    epoch: bigint,
     nowMs: number,
     sender = this.present(senderId),
   ): Verdict {
     const before = this.#recent.find(senderId, clientId);
     if (before !== undefined) return { kind: "duplicate", place: before };
-    const cell = this.#record(senderId, clientId, "message", content, epoch, nowMs);
+    const cell = this.#record(senderId, clientId, "message", content, nowMs);
     const place = { seq: cell.seq, timeMs: this.headTimeMs };
     this.#recent.add(senderId, clientId, place.seq, place.timeMs);
     sender.deliveredSeq = sender.readSeq = cell.seq;
@@ -121,21 +122,8 @@ export class Conversation {
   }
 
   /** A membership change that changes something (see groups.ts). */
-  change(
-    userId: string,
-    clientId: Uint8Array,
-    change: MembershipChange,
-    epoch: bigint,
-    nowMs: number,
-  ): Cell {
-    const cell = this.#record(
-      userId,
-      clientId,
-      "membership",
-      encodeMembership(change),
-      epoch,
-      nowMs,
-    );
+  change(userId: string, clientId: Uint8Array, change: MembershipChange, nowMs: number): Cell {
+    const cell = this.#record(userId, clientId, "membership", encodeMembership(change), nowMs);
     this.#recent.add(userId, clientId, cell.seq, this.headTimeMs);
     this.#applyChange(change, cell.seq);
     return cell;
@@ -245,10 +233,9 @@ export class Conversation {
     clientId: Uint8Array,
     kind: "message" | "membership",
     body: Uint8Array,
-    epoch: bigint,
     nowMs: number,
   ): Cell {
-    const previousTerm = this.headTerm;
+    const { epoch, headTerm: previousTerm } = this;
     this.#advance(this.headSeq + 1, epoch, kind === "message", Math.max(nowMs, this.headTimeMs));
     const record = encodeRecord({
       conversationId: this.id,

@@ -1,5 +1,5 @@
 /** What one batch changes in one conversation, and who is told once it is kept. */
-import { type ConnectError } from "@connectrpc/connect";
+import { Code, type ConnectError } from "@connectrpc/connect";
 import { type Conversation, smallGroupMax } from "./conversation.ts";
 import type { Place } from "./recent.ts";
 import { retryAfterMs } from "../mesh/errors.ts";
@@ -18,12 +18,12 @@ export interface NewRecord {
   readonly audience: string[];
 }
 
+const noUsers: string[] = [];
+
 export interface CursorMove {
   readonly userId: string;
   readonly origin: string;
 }
-
-const noUsers: string[] = [];
 
 export class Draft {
   readonly conversation: Conversation;
@@ -35,11 +35,17 @@ export class Draft {
   readonly #outcomes: Outcome[] = [];
   /** Members whose row changed. */
   readonly touched = new Set<string>();
+  /** The members before a change after which they are too many for index rows: their rows say so once. */
+  before: readonly string[] = noUsers;
   /** The head that is committed once the batch is. */
   headSeq = 0;
 
-  constructor(conversation: Conversation) {
+  /** When it began, on the monotonic clock. */
+  readonly beganMs: number;
+
+  constructor(conversation: Conversation, beganMs: number) {
     this.conversation = conversation;
+    this.beganMs = beganMs;
   }
 
   /** What storage has to do; undefined where the batch's check of the incarnation is all. */
@@ -57,9 +63,15 @@ export class Draft {
       conversationId: conversation.id,
       cells,
       state: conversation.state(),
-      indexUserIds: conversation.memberCount <= smallGroupMax ? conversation.audience : noUsers,
+      indexUserIds:
+        conversation.memberCount <= smallGroupMax ? conversation.audience : [...this.before],
       members,
     };
+  }
+
+  /** Whether only cursors moved, which can wait for company. */
+  get cursorsOnly(): boolean {
+    return this.cells.length === 0 && this.cursorMoves.length > 0;
   }
 
   /** Tells `to` of the outcome once all is kept. */
@@ -83,7 +95,14 @@ export class Draft {
   }
 }
 
+const notOwner: Outcome["outcome"] = {
+  case: "notOwner",
+  value: { $typeName: "parley.delivery.v1.NotOwner" },
+};
+
 export function refusal(operationId: number, error: ConnectError): Outcome {
+  if (error.code === Code.Aborted)
+    return { $typeName: "parley.delivery.v1.Outcome", operationId, outcome: notOwner };
   return {
     $typeName: "parley.delivery.v1.Outcome",
     operationId,

@@ -1,5 +1,4 @@
 /** What a conversation's id says: `d:alice:bob` names both users of a direct conversation in order, `g:…` a group by who made it and the client_id. */
-import { createHash } from "node:crypto";
 import { invalid } from "../mesh/errors.ts";
 import { directUsers, isUserId } from "../mesh/ids.ts";
 import { Kind } from "../proto/gen/parley/storage/v1/storage_pb.ts";
@@ -15,10 +14,4 @@ export function checkUserId(userId: string): void {
 export function kindOf(conversationId: string): Kind {
   if (groupIdSyntax.test(conversationId)) return Kind.GROUP;
   return directUsers(conversationId) === undefined ? Kind.UNSPECIFIED : Kind.DIRECT;
-}
-
-/** The same for every try of one creation. */
-export function groupId(creatorId: string, clientId: Uint8Array): string {
-  const hash = createHash("sha256").update(creatorId).update("\0").update(clientId).digest();
-  return "g:" + hash.subarray(0, 16).toString("base64url");
 }

@@ -1,86 +1,133 @@
 /** Delivery: order, duplicates, commit, fan-out, cursors. */
 import { createClient } from "@connectrpc/connect";
-import { Committer } from "./committer.ts";
+import { Committer, type CommitterEvents, type Pace } from "./committer.ts";
 import type { DeliveryConfig } from "./config.ts";
-import type { Draft } from "./draft.ts";
 import { Fanout } from "./fanout.ts";
 import { Operations } from "./operations.ts";
 import { Owner } from "./owner.ts";
 import { Ownership } from "./ownership.ts";
-import type { Registry } from "./ports.ts";
+import { Placement } from "./placement.ts";
 import { DeliveryHandlers } from "./service.ts";
 import { every, type Cancel } from "../mesh/clock.ts";
-import { unavailable } from "../mesh/errors.ts";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
+import type { ShardRegistry } from "../mesh/shards.ts";
 import type { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
 export { type DeliveryConfig, deliveryConfig } from "./config.ts";
-export type { Registry, Owner as ShardOwner } from "./ports.ts";
+export type { Pace } from "./committer.ts";
 
 const sweepMs = 10_000;
 /** How long batches under way may take when the process closes. */
 const closeMs = 5_000;
 
+/** For a store in the same process. */
+export const embeddedPace: Pace = { batchesMax: 1, cursorLingerMs: 0 };
+/** For a store that is some round trips away, and where each move of a cursor is several writes. */
+export const clusterPace: Pace = { batchesMax: 8, cursorLingerMs: 100 };
+
 export function createDelivery(
   surroundings: Surroundings,
   config: DeliveryConfig,
-  registry: Registry,
+  shards: ShardRegistry,
+  pace: Pace,
 ): Running<typeof DeliveryService> {
-  const storage = createClient(StorageService, surroundings.transport(StorageService));
-  const revoke = async (incarnation: string): Promise<void> => {
-    await storage.revoke({ incarnation }, { timeoutMs: 30_000 });
-  };
-  const ownership = new Ownership(registry, surroundings.random, revoke);
-  const committer = new Committer(surroundings, {
-    incarnation: () => ownership.incarnation,
-    committed(drafts: Draft[]) {
-      fanout.records(drafts);
-    },
-    indexed(drafts: Draft[]) {
-      for (const draft of drafts) draft.conversation.committed(draft.headSeq);
-      fanout.cursors(drafts);
-      for (const draft of drafts) draft.succeed();
-    },
-    failed(drafts, error, revoked) {
-      for (const draft of drafts) {
-        draft.fail(error);
-        owner.drop(draft.conversation, error);
-      }
-      if (!revoked) return;
-      surroundings.log.error(
-        { incarnation: ownership.incarnation },
-        "revoked: another process owns these shards now",
-      );
-      owner.dropAll(unavailable("this conversation has another owner now"));
-      ownership.beginAgain();
-    },
-  });
-  const owner = new Owner(surroundings, config, ownership, committer);
-  const fanout = new Fanout(surroundings, config, () => owner.audiences());
-  const operations = new Operations(surroundings, { ownership, committer, fanout });
-  const service = new DeliveryHandlers(surroundings, { owner, operations, committer, ownership });
-  let cancelSweep: Cancel = () => undefined;
+  return new Delivery(surroundings, config, shards, pace);
+}
 
-  return {
-    service,
-    async start() {
-      await ownership.claimAll();
-      committer.start();
-      fanout.start();
-      cancelSweep = every(surroundings.clock, sweepMs, () => owner.sweep());
-    },
-    problems() {
-      const problems: string[] = [];
-      if (!committer.up) problems.push("delivery does not reach storage");
-      if (!fanout.up) problems.push("delivery does not reach session");
-      return problems;
-    },
-    async close() {
-      cancelSweep();
-      await committer.drained(closeMs);
-      await committer.close();
-      await fanout.close();
-    },
-  };
+class Delivery implements Running<typeof DeliveryService> {
+  readonly service: DeliveryHandlers;
+  readonly #surroundings: Surroundings;
+  readonly #committer: Committer;
+  readonly #ownership: Ownership;
+  readonly #owner: Owner;
+  readonly #fanout: Fanout;
+  readonly #placement: Placement;
+  #cancelSweep: Cancel = () => undefined;
+
+  constructor(
+    surroundings: Surroundings,
+    config: DeliveryConfig,
+    shards: ShardRegistry,
+    pace: Pace,
+  ) {
+    const storage = createClient(StorageService, surroundings.transport(StorageService));
+    const committer = new Committer(surroundings, pace, this.#events());
+    const ownership = new Ownership(shards, surroundings.identity, (shard) =>
+      this.#owner.dropShard(shard),
+    );
+    const owner = new Owner(surroundings, config, ownership, committer, (conversation) =>
+      this.#fanout.forget(conversation),
+    );
+    const fanout = new Fanout(surroundings, config, () => owner.audiences());
+    const operations = new Operations(surroundings, { committer, fanout });
+    this.#surroundings = surroundings;
+    this.#committer = committer;
+    this.#ownership = ownership;
+    this.#owner = owner;
+    this.#fanout = fanout;
+    this.#placement = new Placement(surroundings, {
+      shards,
+      ownership,
+      async revoke(incarnation) {
+        await storage.revoke({ incarnation }, { timeoutMs: 30_000 });
+      },
+      settle: (closing) => owner.settle(closing),
+    });
+    this.service = new DeliveryHandlers(surroundings, { owner, operations, committer });
+  }
+
+  async start(): Promise<void> {
+    this.#committer.start();
+    this.#fanout.start();
+    await this.#placement.start();
+    this.#cancelSweep = every(this.#surroundings.clock, sweepMs, () => this.#owner.sweep());
+  }
+
+  problems(): string[] {
+    const problems: string[] = [];
+    if (!this.#committer.up) problems.push("delivery does not reach storage");
+    if (!this.#fanout.up) problems.push("delivery does not reach session");
+    const { missing } = this.#placement;
+    if (missing > 0) problems.push(`delivery is taking over ${missing} shards`);
+    return problems;
+  }
+
+  drain(boundMs: number): Promise<void> {
+    return this.#placement.emptied(boundMs);
+  }
+
+  async close(): Promise<void> {
+    this.#cancelSweep();
+    await this.#placement.close();
+    await this.#committer.drained(closeMs);
+    await this.#committer.close();
+    this.#ownership.close();
+    await this.#fanout.close();
+  }
+
+  #events(): CommitterEvents {
+    return {
+      committed: (drafts, commit) => this.#fanout.records(drafts, commit),
+      indexed: (drafts, commit) => {
+        for (const draft of drafts) draft.conversation.committed(draft.headSeq);
+        if (commit !== 0n) this.#fanout.indexed(commit);
+        this.#fanout.cursors(drafts);
+        for (const draft of drafts) draft.succeed();
+        this.#owner.progress();
+      },
+      failed: (drafts, error) => {
+        for (const draft of drafts) {
+          draft.fail(error);
+          this.#owner.drop(draft.conversation, error);
+        }
+        this.#owner.progress();
+      },
+      revoked: (incarnation) => {
+        const { identity, log } = this.#surroundings;
+        log.error({ incarnation }, "revoked: another process owns these shards now");
+        identity.end(incarnation);
+      },
+    };
+  }
 }

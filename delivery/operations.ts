@@ -6,7 +6,6 @@ import { type Answerer, moved, refusal, sent } from "./draft.ts";
 import type { Fanout } from "./fanout.ts";
 import { checkClientId } from "./groups.ts";
 import { directUsers } from "../mesh/ids.ts";
-import type { Ownership } from "./ownership.ts";
 import type { Place } from "./recent.ts";
 import { decodeRecord } from "./record.ts";
 import type { Task } from "./owner.ts";
@@ -16,7 +15,6 @@ import type { MoveCursor, Operation, Send } from "../proto/gen/parley/delivery/v
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
 export interface OperationParts {
-  readonly ownership: Ownership;
   readonly committer: Committer;
   readonly fanout: Fanout;
 }
@@ -107,7 +105,6 @@ export class Operations {
         `reply_to_seq ${send.replyToSeq} is beyond the conversation's head ${conversation.headSeq}`,
       );
     }
-    const epoch = this.#parts.ownership.epochOf(conversation);
     const draft = this.#parts.committer.draft(conversation);
     if (!conversation.exists) {
       const users = directUsers(conversation.id) ?? [];
@@ -118,7 +115,6 @@ export class Operations {
       asked.userId,
       send.clientId,
       send.content,
-      epoch,
       this.#clock.now(),
       sender,
     );

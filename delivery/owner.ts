@@ -9,7 +9,7 @@ import { kindOf } from "./ids.ts";
 import { directUsers } from "../mesh/ids.ts";
 import type { Ownership } from "./ownership.ts";
 import { decodeRecord } from "./record.ts";
-import { noConversation, overloaded, publicError } from "../mesh/errors.ts";
+import { moved, noConversation, overloaded, publicError } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { type Cell, Kind, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
@@ -21,11 +21,18 @@ export interface Task {
 }
 
 interface Held {
+  readonly shard: number;
   readonly conversation: Conversation;
   /** Operations that wait; undefined: none needs to. */
   waiting: Task[] | undefined;
   /** Since the last sweep. */
   used: boolean;
+}
+
+/** The conversations of a shard that takes nothing new, on which something is under way still. */
+interface Settling {
+  busy: Held[];
+  readonly done: () => void;
 }
 
 export interface OwnerConfig {
@@ -41,27 +48,36 @@ export class Owner {
   readonly #committer: Committer;
   readonly #storage: Client<typeof StorageService>;
   readonly #log: Surroundings["log"];
+  /** Told of a conversation that is dropped. */
+  readonly #dropped: (conversation: Conversation) => void;
   readonly #held = new Map<string, Held>();
+  #settling: Settling[] = [];
 
   constructor(
     surroundings: Surroundings,
     config: OwnerConfig,
     ownership: Ownership,
     committer: Committer,
+    dropped: (conversation: Conversation) => void,
   ) {
     this.#config = config;
     this.#ownership = ownership;
     this.#committer = committer;
+    this.#dropped = dropped;
     this.#storage = createClient(StorageService, surroundings.transport(StorageService));
     this.#log = surroundings.log;
   }
 
   submit(conversationId: string, task: Task): void {
     let held = this.#held.get(conversationId);
+    const shard = held?.shard ?? this.#ownership.shardOf(conversationId);
+    const epoch = this.#ownership.epochOf(shard);
+    if (epoch === undefined || !this.#ownership.admits(shard)) return task.refuse(moved());
     if (held === undefined) {
       const kind = kindOf(conversationId);
       if (kind === Kind.UNSPECIFIED) return task.refuse(noConversation(conversationId));
-      held = { conversation: new Conversation(conversationId, kind), waiting: [], used: true };
+      const conversation = new Conversation(conversationId, kind, epoch);
+      held = { shard, conversation, waiting: [], used: true };
       this.#held.set(conversationId, held);
       this.#holdUp(held, this.#load(held.conversation));
     }
@@ -72,6 +88,7 @@ export class Owner {
 
   /** Forgets a conversation whose last batch was not kept: all that was built on it fails, and it is loaded again when next touched. */
   drop(conversation: Conversation, error: ConnectError): void {
+    conversation.open = false;
     const held = this.#held.get(conversation.id);
     if (held?.conversation === conversation) {
       this.#held.delete(conversation.id);
@@ -79,10 +96,48 @@ export class Owner {
       held.waiting = [];
     }
     this.#committer.abandon(conversation, error);
+    this.#dropped(conversation);
   }
 
-  dropAll(error: ConnectError): void {
-    for (const { conversation } of [...this.#held.values()]) this.drop(conversation, error);
+  /** The shard is not ours any more: its conversations are the next owner's to load. */
+  dropShard(shard: number): void {
+    for (const { shard: one, conversation } of [...this.#held.values()])
+      if (one === shard) this.drop(conversation, moved());
+    this.progress();
+  }
+
+  /**
+   * For shards that take nothing new: each resolves once nothing that was taken is under way; its conversations are let go then.
+   */
+  settle(shards: ReadonlySet<number>): ReadonlyMap<number, Promise<void>> {
+    const held = new Map<number, Held[]>(Array.from(shards, (shard) => [shard, []]));
+    for (const one of this.#held.values()) held.get(one.shard)?.push(one);
+    const settled = new Map<number, Promise<void>>();
+    for (const [shard, all] of held) {
+      const quiet = new Promise<void>((done) => this.#settling.push({ busy: all, done }));
+      settled.set(
+        shard,
+        quiet.then(() => this.dropShard(shard)),
+      );
+    }
+    this.progress();
+    return settled;
+  }
+
+  /** Something that was under way has ended. */
+  progress(): void {
+    if (this.#settling.length === 0) return;
+    this.#settling = this.#settling.filter((settling) => {
+      settling.busy = settling.busy.filter((held) => this.#busy(held));
+      if (settling.busy.length === 0) settling.done();
+      return settling.busy.length > 0;
+    });
+  }
+
+  #busy(held: Held): boolean {
+    const { conversation, waiting } = held;
+    if (this.#held.get(conversation.id) !== held) return false;
+    return waiting !== undefined || this.#committer.busy(conversation);
   }
 
   /** Lets go of conversations that were not used since the last sweep, where there are too many. */
@@ -144,6 +199,7 @@ export class Owner {
         break;
       }
     }
+    this.progress();
     const { conversation } = held;
     if (
       !conversation.exists &&
@@ -177,7 +233,7 @@ export class Owner {
    */
   #adopt(conversation: Conversation, tail: Cell[]): void {
     if (tail.length === 0) return;
-    const epoch = this.#ownership.epochOf(conversation);
+    const { epoch } = conversation;
     for (const cell of tail) {
       if (cell.seq !== conversation.headSeq + 1 || cell.previousTerm !== conversation.headTerm)
         break;

@@ -1,59 +1,69 @@
-/** One life of a delivery process: its incarnation and the epochs of the shards it owns. It knows the order of a takeover, not what is taken over. */
-import type { Conversation } from "./conversation.ts";
-import type { Registry } from "./ports.ts";
-import { type Random, newId } from "../mesh/random.ts";
-import { unavailable } from "../mesh/errors.ts";
+/** Which shards are ours, under which epochs, as the registry tells it. It knows nothing of how they came to us or where they go. */
+import type { Identity } from "../mesh/identity.ts";
+import { hash32 } from "../mesh/hash.ts";
+import type { ShardMap } from "../mesh/shards.ts";
 
 export class Ownership {
-  readonly #registry: Registry;
-  readonly #random: Random;
-  /** Resolves once no batch of the incarnation can commit any more. */
-  readonly #revoke: (incarnation: string) => Promise<void>;
-  readonly #epochs = new Map<number, bigint>();
-  #incarnation: string;
+  readonly #shards: ShardMap;
+  readonly #identity: Identity;
+  /** Told of a shard that is not ours any more, or is ours anew: what is known of its conversations is worth nothing. */
+  readonly #lost: (shard: number) => void;
+  readonly #epochs: (bigint | undefined)[];
+  readonly #closed: boolean[];
+  readonly #unwatch: (() => void)[];
 
-  constructor(registry: Registry, random: Random, revoke: (incarnation: string) => Promise<void>) {
-    this.#registry = registry;
-    this.#random = random;
-    this.#revoke = revoke;
-    this.#incarnation = newId(random);
+  constructor(shards: ShardMap, identity: Identity, lost: (shard: number) => void) {
+    this.#shards = shards;
+    this.#identity = identity;
+    this.#lost = lost;
+    this.#epochs = Array.from({ length: shards.count }, () => undefined);
+    this.#closed = Array.from({ length: shards.count }, () => false);
+    this.#unwatch = [
+      shards.watch((shard) => this.#heard(shard)),
+      identity.watch(() => this.#hearAll()),
+    ];
+    this.#hearAll();
   }
 
-  get incarnation(): string {
-    return this.#incarnation;
+  close(): void {
+    for (const unwatch of this.#unwatch) unwatch();
   }
 
-  /** The epoch under which a conversation's records are written. Throws where the shard is another's. */
-  epochOf({ idHash }: Pick<Conversation, "idHash">): bigint {
-    const epoch = this.#epochs.get(idHash % this.#registry.shards);
-    if (epoch === undefined) throw unavailable("this conversation is being moved to another owner");
-    return epoch;
+  shardOf(conversationId: string): number {
+    const { count } = this.#shards;
+    return count === 1 ? 0 : hash32(conversationId) % count;
   }
 
-  /**
-   * Takes every shard: revokes the owner before, then claims from exactly that one (in this order: a claim before the revocation
-   * would let the old owner commit what the new one has not read).
-   */
-  async claimAll(): Promise<void> {
-    const revoked = new Set<string>();
-    for (let shard = 0; shard < this.#registry.shards; shard += 1) {
-      for (;;) {
-        const before = await this.#registry.read(shard);
-        if (before !== undefined && !revoked.has(before.incarnation)) {
-          await this.#revoke(before.incarnation);
-          revoked.add(before.incarnation);
-        }
-        const mine = await this.#registry.replace(shard, before, this.#incarnation);
-        if (mine === undefined) continue;
-        this.#epochs.set(shard, mine.epoch);
-        break;
-      }
-    }
+  /** Whether new operations are taken for the shard. */
+  admits(shard: number): boolean {
+    return this.#epochs[shard] !== undefined && this.#closed[shard] === false;
   }
 
-  /** After a revocation: another life, which owns nothing yet. */
-  beginAgain(): void {
-    this.#incarnation = newId(this.#random);
-    this.#epochs.clear();
+  /** The epoch under which the shard's records are written; undefined where it is another's. */
+  epochOf(shard: number): bigint | undefined {
+    return this.#epochs[shard];
+  }
+
+  get owned(): number[] {
+    return [...this.#epochs.keys()].filter((shard) => this.#epochs[shard] !== undefined);
+  }
+
+  /** Takes no new operations for the shard; what was taken is finished under its epoch. Until the shard is ours anew. */
+  stopTaking(shard: number): void {
+    this.#closed[shard] = true;
+  }
+
+  #hearAll(): void {
+    for (let shard = 0; shard < this.#shards.count; shard += 1) this.#heard(shard);
+  }
+
+  #heard(shard: number): void {
+    const owner = this.#shards.owner(shard);
+    const epoch = owner?.incarnation === this.#identity.id ? owner.epoch : undefined;
+    const before = this.#epochs[shard];
+    if (before === epoch) return;
+    this.#epochs[shard] = epoch;
+    this.#closed[shard] = false;
+    if (before !== undefined) this.#lost(shard);
   }
 }

@@ -1,14 +1,13 @@
 /** The handlers of DeliveryService: operations to the owner, outcomes back, groups. No decisions. */
 import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
-import type { Conversation } from "./conversation.ts";
+import { type Conversation, smallGroupMax } from "./conversation.ts";
 import type { Answerer, Draft } from "./draft.ts";
 import { sent } from "./draft.ts";
 import { creation, update } from "./groups.ts";
-import { groupId } from "./ids.ts";
+import { groupId } from "../mesh/ids.ts";
 import type { Operations } from "./operations.ts";
 import type { Owner } from "./owner.ts";
-import type { Ownership } from "./ownership.ts";
 import { type MembershipChange } from "./record.ts";
 import {
   invalid,
@@ -16,6 +15,7 @@ import {
   notAllowed,
   overloaded,
   retryAfterHeader,
+  unavailable,
 } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { Gather, mapped } from "../mesh/pipe.ts";
@@ -43,7 +43,6 @@ export interface ServiceParts {
   readonly owner: Owner;
   readonly operations: Operations;
   readonly committer: Committer;
-  readonly ownership: Ownership;
 }
 
 /** Has a call answered with the seq, once the draft is kept. */
@@ -168,17 +167,11 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     change: MembershipChange,
     answer: Answer,
   ): void {
-    const { committer, ownership } = this.#parts;
+    const draft = this.#parts.committer.draft(group);
     const before = group.audience;
-    const cell = group.change(
-      userId,
-      clientId,
-      change,
-      ownership.epochOf(group),
-      this.#surroundings.clock.now(),
-    );
-    const draft = committer.draft(group);
+    const cell = group.change(userId, clientId, change, this.#surroundings.clock.now());
     draft.cells.push(cell);
+    if (before.length <= smallGroupMax && group.memberCount > smallGroupMax) draft.before = before;
     // Those who were removed are told by the record that removes them.
     const audience =
       change.removed.length === 0 ? group.audience : [...new Set([...before, ...group.audience])];
@@ -199,6 +192,8 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
             answer: ({ outcome }) => {
               if (outcome.case === "sent") resolve({ group, seq: outcome.value.seq });
               else if (outcome.case === "refused") reject(refused(outcome.value));
+              // It was taken, and what became of it the next owner finds out.
+              else reject(unavailable("the outcome is unknown, try again"));
             },
           };
           run(group, (draft, seq) => draft.answer(to, sent(0, { seq, timeMs: 0 }, false)));

@@ -4,9 +4,9 @@ import { join } from "node:path";
 import type { Transport } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { ParleyConfig } from "./config.ts";
-import { fileRegistry } from "./registry.ts";
+import { openFileShards } from "./registry.ts";
 import { ownSecret } from "./secret.ts";
-import { createDelivery } from "../delivery/index.ts";
+import { createDelivery, embeddedPace } from "../delivery/index.ts";
 import {
   type Authenticator,
   type Gateway,
@@ -19,8 +19,10 @@ import { type Clock, systemClock } from "../mesh/clock.ts";
 import { type GrpcServer, serveGrpc } from "../mesh/grpc/server.ts";
 import { addHealth } from "../mesh/grpc/health.ts";
 import { addReflection } from "../mesh/grpc/reflection.ts";
+import { Identity } from "../mesh/identity.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { LocalMesh } from "../mesh/local.ts";
+import { PeerTable, peerOf } from "../mesh/peers.ts";
 import { type Random, systemRandom } from "../mesh/random.ts";
 import { createPresence } from "../presence/index.ts";
 import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
@@ -63,7 +65,10 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
   const onInternalError = (error: unknown): void => log.error({ err: error }, "a call failed");
   const mesh = new LocalMesh({ clock, onInternalError });
   const transport = (): Transport => mesh.transport(StorageService);
-  const surroundings: Surroundings = { clock, random, log, transport };
+  const identity = new Identity(random);
+  const alone = new PeerTable([peerOf(identity.id, transport())]);
+  const peers = (): PeerTable => alone;
+  const surroundings: Surroundings = { clock, random, log, identity, transport, peers };
   try {
     const services = await startServices(config, surroundings, mesh, closers);
     const { port: meshPort } = await serveOperators(config, services, surroundings, closers);
@@ -104,8 +109,9 @@ async function startServices(
   const storage = createStorage(surroundings, { store, media });
   const session = createSession(surroundings, config.session);
   const presence = createPresence(surroundings, config.presence);
-  const delivery = createDelivery(surroundings, config.delivery, fileRegistry(dataDirectory));
-  const gateway = createGateway(surroundings, config.gateway, auth);
+  const shards = await openFileShards(dataDirectory);
+  const delivery = createDelivery(surroundings, config.delivery, shards, embeddedPace);
+  const gateway = createGateway(surroundings, config.gateway, auth, shards);
   mesh.serve(StorageService, storage.service);
   mesh.serve(SessionService, session.service);
   mesh.serve(PresenceService, presence.service);

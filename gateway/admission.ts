@@ -13,12 +13,13 @@ import type { GatewayConfig } from "./config.ts";
 import { comeBackMs } from "./connection.ts";
 import type { Connection } from "./connection.ts";
 import type { Connections } from "./connections.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 import { frameKinds } from "./frames.ts";
 import type { FrameWriter, InFrame } from "./frames.ts";
-import type { SessionLink } from "./links.ts";
 import type { Authenticator, Identity } from "./ports.ts";
 import { encodeSyncPage } from "./reads.ts";
 import type { Reads } from "./reads.ts";
+import type { SessionLinks } from "./session-links.ts";
 import type { Admitting, Live } from "./state.ts";
 import { decodeToken } from "./sync.ts";
 import { ProtocolError } from "./wire.ts";
@@ -27,6 +28,8 @@ const deviceIdMax = 64;
 const recordsMax = 50;
 const syncTries = 3;
 const syncAgainMs = 1_000;
+/** Who is sent to another region's gateway goes there within so long. */
+export const goOnMs = 1_000;
 const nothing = new Uint8Array(0);
 
 export interface AdmissionParts {
@@ -38,7 +41,8 @@ export interface AdmissionParts {
   readonly auth: Authenticator;
   readonly gatewayId: string;
   readonly connections: Connections;
-  readonly session: SessionLink;
+  readonly elsewhere: Elsewhere;
+  readonly session: SessionLinks;
   readonly reads: Reads;
 }
 
@@ -110,10 +114,16 @@ export class Admission {
   #join(
     connection: Connection,
     admitting: Admitting,
-    { userId, expiresMs }: Identity,
+    { userId, expiresMs, region }: Identity,
     deviceId: string,
   ): void {
-    const { config, connections, session, writer } = this.#parts;
+    const { config, connections, elsewhere, random, session, writer } = this.#parts;
+    const url = elsewhere.homeOf(region);
+    if (url !== "") {
+      const afterMs = Math.ceil(random.unit() * goOnMs);
+      connection.end(CloseReason.ELSEWHERE, "the user belongs to another region", afterMs, url);
+      return;
+    }
     connection.name(userId, deviceId);
     admitting.expiresMs = expiresMs;
     if (!connections.join(connection)) {

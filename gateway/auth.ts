@@ -171,13 +171,18 @@ function explained(error: unknown, algorithms: string[]): ConnectError {
   return unauthenticated("the token is malformed: a signed JWT is needed", error);
 }
 
-function identityOf({ sub, exp }: JWTPayload): Identity {
+function identityOf({ sub, exp, region }: JWTPayload): Identity {
   if (sub === undefined) throw unauthenticated("the token names no user (sub)");
   if (typeof sub !== "string" || !isUserId(sub))
     throw unauthenticated(
       "the token's user id (sub) must be 1 to 128 characters of A-Z a-z 0-9 . _ @ -",
     );
-  return { userId: sub, expiresMs: exp === undefined ? Infinity : exp * 1_000 };
+  return {
+    userId: sub,
+    expiresMs: exp === undefined ? Infinity : exp * 1_000,
+    // A claim of that name that means something else is none of ours.
+    region: typeof region === "string" ? region : "",
+  };
 }
 
 interface Verified {
@@ -267,17 +272,18 @@ export function bearerToken(header: string | null | undefined): string {
   return token;
 }
 
-/** A token for `parley token` and tests; a `ttlSeconds` of Infinity makes one without an end. */
+/** A token for `parley token` and tests; a `ttlSeconds` of Infinity makes one without an end, a `region` of "" one for any. */
 export async function signDevelopmentToken(
   secret: Uint8Array | string,
   userId: string,
   ttlSeconds: number,
   clock: Clock,
+  region = "",
 ): Promise<string> {
   if (!isUserId(userId)) throw new Error("a user id is 1 to 128 characters of A-Z a-z 0-9 . _ @ -");
   const key = typeof secret === "string" ? new TextEncoder().encode(secret) : secret;
   const nowSeconds = Math.floor(clock.now() / 1_000);
-  const token = new SignJWT()
+  const token = new SignJWT(region === "" ? {} : { region })
     .setProtectedHeader({ alg: "HS256", typ: "JWT" })
     .setSubject(userId)
     .setIssuedAt(nowSeconds);

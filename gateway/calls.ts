@@ -1,9 +1,8 @@
 /** ChatService's operations as promises, for callers of whatever protocol. The WebSocket's hot calls have a shorter way (requests.ts). */
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import type { Client } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { invalid, unavailable } from "../mesh/errors.ts";
+import { groupId, isUserId } from "../mesh/ids.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
-import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import type { Operation, Outcome } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import type {
   CreateGroupRequest,
@@ -31,21 +30,20 @@ import type { Presence } from "../proto/gen/parley/v1/record_pb.ts";
 import type { Connections } from "./connections.ts";
 import { checkContent, contentBytes } from "./content.ts";
 import type { Uploads } from "./content.ts";
-import { destination } from "./destination.ts";
-import { isUserId } from "../mesh/ids.ts";
-import { Promised } from "./links.ts";
-import type { DeliveryLink } from "./links.ts";
+import type { DeliveryLinks } from "./delivery-links.ts";
+import { checkConversationId, destination } from "./destination.ts";
 import { checkClientId, moveOperation, sendOperation, typingOperation } from "./operations.ts";
+import { OwnerCalls } from "./owner-calls.ts";
 import type { Caller, Calls } from "./ports.ts";
 import { historyResponseOf, syncResponseOf } from "./reads.ts";
 import type { Reads, SyncPage } from "./reads.ts";
 import type { Streams } from "./subscription.ts";
-import type { PresenceLink } from "./watches.ts";
+import { Promised } from "./waiting.ts";
+import type { PresenceLinks } from "./watches.ts";
 
 const recordsMax = 50;
 const waitMsMax = 60_000;
 const watchedMax = 1_000;
-const groupMs = 10_000;
 
 export function checkSync({ waitMs, recordsPerConversation }: SyncRequest): void {
   if (waitMs > waitMsMax) throw invalid(`wait_ms is more than ${waitMsMax}`);
@@ -74,8 +72,8 @@ function unexpected(outcome: Outcome["outcome"]): ConnectError {
 
 /** What a part of the service must be there for the calls. */
 export interface CallsParts {
-  readonly delivery: DeliveryLink;
-  readonly presence: PresenceLink;
+  readonly delivery: DeliveryLinks;
+  readonly presence: PresenceLinks;
   readonly connections: Connections;
   readonly reads: Reads;
   readonly uploads: Uploads;
@@ -84,11 +82,11 @@ export interface CallsParts {
 
 export class ChatCalls implements Calls {
   readonly #parts: CallsParts;
-  readonly #groups: Client<typeof DeliveryService>;
+  readonly #groups: OwnerCalls;
 
-  constructor(surroundings: Surroundings, parts: CallsParts) {
+  constructor(surroundings: Pick<Surroundings, "clock" | "random">, parts: CallsParts) {
     this.#parts = parts;
-    this.#groups = createClient(DeliveryService, surroundings.transport(DeliveryService));
+    this.#groups = new OwnerCalls(surroundings, parts.delivery);
   }
 
   async send(caller: Caller, request: SendRequest): Promise<SendResponse> {
@@ -155,9 +153,11 @@ export class ChatCalls implements Calls {
   async createGroup(caller: Caller, request: CreateGroupRequest): Promise<CreateGroupResponse> {
     checkClientId(request.clientId);
     const { userId } = caller;
-    const { response } = await this.#groups.createGroup(
-      { userId, request },
-      { timeoutMs: groupMs },
+    // Every try has the same outcome.
+    const { response } = await this.#groups.run(
+      groupId(userId, request.clientId),
+      true,
+      (owner, timeoutMs) => owner.createGroup({ userId, request }, { timeoutMs }),
     );
     if (response === undefined) throw unavailable("delivery answered with nothing");
     return response;
@@ -165,10 +165,11 @@ export class ChatCalls implements Calls {
 
   async updateGroup(caller: Caller, request: UpdateGroupRequest): Promise<UpdateGroupResponse> {
     checkClientId(request.clientId);
+    checkConversationId(request.conversationId);
     const { userId } = caller;
-    const { response } = await this.#groups.updateGroup(
-      { userId, request },
-      { timeoutMs: groupMs },
+    // The owner knows an earlier try only for a while: whether to try again after an unknown outcome is the client's to say.
+    const { response } = await this.#groups.run(request.conversationId, false, (owner, timeoutMs) =>
+      owner.updateGroup({ userId, request }, { timeoutMs }),
     );
     if (response === undefined) throw unavailable("delivery answered with nothing");
     return response;

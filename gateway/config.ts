@@ -5,6 +5,10 @@ export interface GatewayConfig {
   readonly host: string;
   readonly port: number;
   readonly gatewayId: string;
+  /** Users whose token names another region are sent to a gateway of that one; "": no region. */
+  readonly region: string;
+  /** Where clients reach this gateway: what other gateways tell them; "": they do not. */
+  readonly publicUrl: string;
   readonly maxFrameBytes: number;
   readonly maxFramesPerBatch: number;
   readonly helloMs: number;
@@ -32,6 +36,12 @@ export function gatewayConfig(read: EnvReader): GatewayConfig {
       "",
       "names this gateway to operators; empty: a new name at each start",
     ),
+    region: read.string(
+      "REGION",
+      "",
+      "where this process runs; users whose token names another region are sent to a gateway there",
+    ),
+    publicUrl: readPublicUrl(read),
     ...readFrameLimits(read),
     ...readConnectionLimits(read),
     mediaMaxBytes: read.int(
@@ -47,6 +57,20 @@ export function gatewayConfig(read: EnvReader): GatewayConfig {
     ),
   };
 }
+
+function readPublicUrl(read: EnvReader): string {
+  const url = read.string(
+    "PUBLIC_URL",
+    "",
+    "where clients reach this gateway (https://eu.example.org): other gateways send them there",
+  );
+  if (url === "" || isWebUrl(url)) return url;
+  read.wrong(`PARLEY_PUBLIC_URL must be an http or https address, not "${url}"`);
+  return "";
+}
+
+const isWebUrl = (url: string): boolean =>
+  URL.canParse(url) && /^https?:$/.test(new URL(url).protocol);
 
 type FrameLimits = Pick<
   GatewayConfig,

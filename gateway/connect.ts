@@ -97,13 +97,13 @@ class Door {
     const remoteWaitMs = this.#remotes.take(context.values.get(remoteKey).address);
     if (remoteWaitMs > 0) throw overloaded("too many calls from this address", remoteWaitMs);
     const token = bearerToken(context.requestHeader.get("authorization"));
-    const { userId, expiresMs } = await this.#auth.verify(token);
+    const { userId, expiresMs, region } = await this.#auth.verify(token);
     const userWaitMs = this.#users.take(userId);
     if (userWaitMs > 0) throw overloaded("too many calls of this user", userWaitMs);
     const deviceId = context.requestHeader.get("parley-device") ?? "";
     if (deviceId.length > 64)
       throw invalid(`the header Parley-Device has ${deviceId.length} characters; at most 64`);
-    return { caller: { userId, deviceId, origin: "" }, expiresMs };
+    return { caller: { userId, deviceId, origin: "", region }, expiresMs };
   }
 }
 
@@ -156,6 +156,7 @@ const goodbye: SubscribeResponse = {
       $typeName: "parley.v1.Goodbye",
       reason: CloseReason.UNAUTHENTICATED,
       reconnectAfterMs: 0,
+      url: "",
     },
   },
 };

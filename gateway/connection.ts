@@ -138,7 +138,6 @@ export class Connection implements Recipient, Heartbeating {
 
   attached(): void {
     if (this.#state.t === "admitting") this.#shared.admitted(this, this.#state);
-    else if (this.#state.t === "live") this.#resync();
   }
 
   /** admitting → live. Pushes are held until `synced`. */
@@ -275,14 +274,14 @@ export class Connection implements Recipient, Heartbeating {
   }
 
   /** → draining: says Goodbye where the socket still takes it, and closes. */
-  end(reason: CloseReason, text: string, reconnectAfterMs: number): void {
+  end(reason: CloseReason, text: string, reconnectAfterMs: number, url = ""): void {
     const { t } = this.#state;
     if (t === "draining" || t === "closed") return;
     const { clock, writer } = this.#shared;
     this.#shared.left(this);
     this.#state = { t: "draining", untilMs: clock.monotonic() + closingMs };
     if (reason !== CloseReason.SLOW) {
-      const goodbye = { $typeName: "parley.v1.Goodbye", reason, reconnectAfterMs } as const;
+      const goodbye = { $typeName: "parley.v1.Goodbye", reason, reconnectAfterMs, url } as const;
       this.#outbox.add(new Encoded(writer.other(0, { case: "goodbye", value: goodbye })));
       this.flush();
     } else {

@@ -15,14 +15,15 @@ export interface Recipient {
   readonly sinceMs: number;
   readonly remoteAddress: string;
   readonly outboxBytes: number;
-  /** Session knows it: what is committed from now on is pushed to it. Again after session was away. */
+  /** Session knows it: what is committed from now on is pushed to it. Called once. */
   attached(): void;
   push(push: SharedPush, nowMs: number): void;
   /** A device of the same user has got all of the conversation up to this seq. */
   acked(conversationId: string, deliveredSeq: number): void;
   /** What time alone makes due; `nowMs` is the monotonic clock's. */
   tick(nowMs: number, round: Round): void;
-  end(reason: CloseReason, text: string, reconnectAfterMs: number): void;
+  /** `url`: where its device should come back; "" or absent: to where it came from. */
+  end(reason: CloseReason, text: string, reconnectAfterMs: number, url?: string): void;
 }
 
 export class Connections {
@@ -30,13 +31,15 @@ export class Connections {
   readonly #users = new Map<string, Recipient[]>();
   readonly #max: number;
   readonly #perUserMax: number;
-  #last = 0;
+  #last: number;
   #closed = false;
   #emptied: (() => void)[] = [];
 
-  constructor(max: number, perUserMax: number) {
+  /** Numbers follow on `last`. It is another in each life of a gateway, so that no connection is taken for one of an earlier life. */
+  constructor(max: number, perUserMax: number, last = 0) {
     this.#max = max;
     this.#perUserMax = perUserMax;
+    this.#last = last;
   }
 
   get size(): number {

@@ -14,6 +14,7 @@ import type {
 } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { comeBackMs } from "./connection.ts";
 import type { Connections, Recipient } from "./connections.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 
 const listMax = 1_000;
 const listUsual = 200;
@@ -38,11 +39,13 @@ export class Operators implements ServiceImpl<typeof GatewayService> {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #connections: Connections;
+  readonly #elsewhere: Elsewhere;
 
-  constructor(clock: Clock, random: Random, connections: Connections) {
+  constructor(clock: Clock, random: Random, connections: Connections, elsewhere: Elsewhere) {
     this.#clock = clock;
     this.#random = random;
     this.#connections = connections;
+    this.#elsewhere = elsewhere;
   }
 
   listConnections({
@@ -67,12 +70,12 @@ export class Operators implements ServiceImpl<typeof GatewayService> {
     switch (target.case) {
       case "userId": {
         const all = [...this.#connections.ofUser(target.value)];
-        for (const one of all) this.#end(one);
+        for (const one of all) this.#end(one, "");
         return { ended: all.length };
       }
       case "connection": {
         const one = this.#connections.get(target.value);
-        if (one !== undefined) this.#end(one);
+        if (one !== undefined) this.#end(one, "");
         return { ended: one === undefined ? 0 : 1 };
       }
       case undefined:
@@ -94,7 +97,7 @@ export class Operators implements ServiceImpl<typeof GatewayService> {
     for (let ended = 0; ended < total;) {
       const share = spreadMs === 0 ? 1 : (this.#clock.monotonic() - beganMs) / spreadMs;
       const due = Math.min(total, Math.ceil(share * total));
-      for (const one of leaving.slice(ended, due)) this.#end(one);
+      for (const one of leaving.slice(ended, due)) this.#end(one, this.#elsewhere.sibling());
       ended = due;
       if (ended < total) await sleep(this.#clock, stepMs * (0.5 + this.#random.unit()));
     }
@@ -106,8 +109,8 @@ export class Operators implements ServiceImpl<typeof GatewayService> {
   }
 
   /** A staggered return keeps those who come back from coming all at once. */
-  #end(one: Recipient): void {
+  #end(one: Recipient, url: string): void {
     const afterMs = Math.ceil(this.#random.unit() * comeBackMs);
-    one.end(CloseReason.DRAINING, "this gateway is going away", afterMs);
+    one.end(CloseReason.DRAINING, "this gateway is going away", afterMs, url);
   }
 }

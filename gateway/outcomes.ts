@@ -1,16 +1,18 @@
 /** Operations that wait for their outcome. When it is there, the same object is the answer that waits to be written. */
 import { Code } from "@connectrpc/connect";
 import type { Clock } from "../mesh/clock.ts";
-import type { Outcome, Sent } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type { Operation, Outcome, Sent } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import type { Connection } from "./connection.ts";
 import type { Connections } from "./connections.ts";
 import type { Chunk, FrameWriter } from "./frames.ts";
-import type { Waiting } from "./links.ts";
 import type { OutFrame } from "./outbox.ts";
 import { SendOrder } from "./sends.ts";
 import type { Live } from "./state.ts";
+import type { Waiting } from "./waiting.ts";
 
 export class SendWaiting implements Waiting, OutFrame {
+  operation: Operation | undefined = undefined;
+  shard = 0;
   untilMs = 0;
   #sent: Sent | undefined = undefined;
   readonly #clock: Clock;
@@ -69,6 +71,8 @@ export class SendWaiting implements Waiting, OutFrame {
 }
 
 export class MoveWaiting implements Waiting, OutFrame {
+  operation: Operation | undefined = undefined;
+  shard = 0;
   untilMs = 0;
   #deliveredSeq = 0;
   #readSeq = 0;

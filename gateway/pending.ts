@@ -35,12 +35,14 @@ export class Pending<T extends object> {
     return one;
   }
 
-  oldest(): T | undefined {
-    return this.#waiting[this.#head];
-  }
-
-  takeOldest(): T | undefined {
-    return this.take(this.#first);
+  /** Those that wait, the oldest first. */
+  *[Symbol.iterator](): Generator<T, undefined> {
+    const waiting = this.#waiting;
+    for (let at = this.#head; at < waiting.length; at += 1) {
+      const one = waiting[at];
+      if (one !== undefined) yield one;
+    }
+    return undefined;
   }
 
   /** All, the oldest first. */

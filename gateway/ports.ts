@@ -27,6 +27,8 @@ export interface Identity {
   readonly userId: string;
   /** When the token ends, in milliseconds since 1970-01-01 UTC; Infinity: never. */
   readonly expiresMs: number;
+  /** The region that the user belongs to; "": any. */
+  readonly region: string;
 }
 
 export interface Authenticator {
@@ -40,6 +42,8 @@ export interface Caller {
   readonly deviceId: string;
   /** "gatewayId/connection" where the call comes over a connection, else "". */
   readonly origin: string;
+  /** The region that the user belongs to; absent: any, or it makes no difference to the call. */
+  readonly region?: string;
 }
 
 /**

@@ -5,6 +5,7 @@ import { createClient } from "@connectrpc/connect";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
 import { newId } from "../mesh/random.ts";
+import type { ShardMap } from "../mesh/shards.ts";
 import type { GatewayService } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Admission } from "./admission.ts";
@@ -13,8 +14,10 @@ import type { GatewayConfig } from "./config.ts";
 import type { Shared } from "./state.ts";
 import { Connections } from "./connections.ts";
 import { Uploads } from "./content.ts";
+import { DeliveryLinks } from "./delivery-links.ts";
+import { Elsewhere } from "./elsewhere.ts";
 import { FrameWriter } from "./frames.ts";
-import { DeliveryLink, SessionLink } from "./links.ts";
+import { SessionLinks } from "./session-links.ts";
 import { Operators } from "./operators.ts";
 import { Flusher } from "./outbox.ts";
 import type { Authenticator, Calls } from "./ports.ts";
@@ -22,8 +25,11 @@ import { Reads } from "./reads.ts";
 import { Requests } from "./requests.ts";
 import { Streams } from "./subscription.ts";
 import { Sweep } from "./sweep.ts";
-import { PresenceLink } from "./watches.ts";
+import { PresenceLinks } from "./watches.ts";
 import { Sockets } from "./websocket.ts";
+
+/** Where the numbers of a life's connections may begin: high enough for two lives not to meet, low enough for all to be small integers. */
+const firstNumbers = 2 ** 30;
 
 export interface Gateway extends Running<typeof GatewayService> {
   readonly gatewayId: string;
@@ -40,27 +46,36 @@ export class ChatGateway implements Gateway {
   readonly calls: Calls;
   readonly service: ServiceImpl<typeof GatewayService>;
   readonly #operators: Operators;
-  readonly #delivery: DeliveryLink;
-  readonly #session: SessionLink;
-  readonly #presence: PresenceLink;
+  readonly #delivery: DeliveryLinks;
+  readonly #session: SessionLinks;
+  readonly #presence: PresenceLinks;
   readonly #sockets: Sockets;
   readonly #sweep: Sweep;
 
-  constructor(surroundings: Surroundings, config: GatewayConfig, auth: Authenticator) {
+  constructor(
+    surroundings: Surroundings,
+    config: GatewayConfig,
+    auth: Authenticator,
+    shards: ShardMap,
+  ) {
     const { clock, random, log } = surroundings;
     const storage = createClient(StorageService, surroundings.transport(StorageService));
     const writer = new FrameWriter();
-    const connections = new Connections(config.connectionsMax, config.connectionsPerUserMax);
+    const connections = new Connections(
+      config.connectionsMax,
+      config.connectionsPerUserMax,
+      Math.floor(random.unit() * firstNumbers),
+    );
     const reads = new Reads(storage);
     const uploads = new Uploads(storage);
-    const bootId = newId(random);
     this.gatewayId = config.gatewayId === "" ? newId(random) : config.gatewayId;
-    const delivery = new DeliveryLink(surroundings);
-    const session = new SessionLink(surroundings, this.gatewayId, bootId);
-    const presence = new PresenceLink(surroundings, connections);
+    const delivery = new DeliveryLinks(surroundings, shards);
+    const session = new SessionLinks(surroundings, this.gatewayId);
+    const presence = new PresenceLinks(surroundings, connections);
     const { gatewayId } = this;
     const base = { config, clock, random, log, writer, connections, delivery, session, presence };
-    const parts = { ...base, reads, uploads, storage, auth, gatewayId };
+    const elsewhere = new Elsewhere(surroundings, config.region);
+    const parts = { ...base, elsewhere, reads, uploads, storage, auth, gatewayId };
     const streams = new Streams(parts);
     const calls = new ChatCalls(surroundings, { ...parts, streams });
     const admission = new Admission(parts);
@@ -82,7 +97,7 @@ export class ChatGateway implements Gateway {
       gone: (connection) => connections.remove(connection),
     };
     this.#sockets = new Sockets(shared, connections);
-    this.#operators = new Operators(clock, random, connections);
+    this.#operators = new Operators(clock, random, connections, elsewhere);
     this.#sweep = new Sweep(parts);
     this.#delivery = delivery;
     this.#session = session;
@@ -100,11 +115,7 @@ export class ChatGateway implements Gateway {
   }
 
   problems(): string[] {
-    const problems: string[] = [];
-    if (!this.#delivery.up) problems.push("the gateway has no stream to delivery");
-    if (!this.#session.up) problems.push("the gateway has no stream to session");
-    if (!this.#presence.up) problems.push("the gateway has no stream to presence");
-    return problems;
+    return [this.#delivery, this.#session, this.#presence].flatMap((links) => links.problems());
   }
 
   upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): void {

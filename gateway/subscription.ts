@@ -11,16 +11,18 @@ import type {
   SubscribeResponse,
   SyncRequest,
 } from "../proto/gen/parley/v1/chat_pb.ts";
+import { goOnMs } from "./admission.ts";
 import { firstPage } from "./calls.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { Connections, Recipient } from "./connections.ts";
-import type { SessionLink } from "./links.ts";
+import type { Elsewhere } from "./elsewhere.ts";
 import type { Caller } from "./ports.ts";
 import { SharedPush } from "./pushes.ts";
 import { syncResponseOf } from "./reads.ts";
 import type { Reads, SyncPage } from "./reads.ts";
+import type { SessionLinks } from "./session-links.ts";
 import type { Heartbeating, Round } from "./sweep.ts";
-import type { PresenceLink } from "./watches.ts";
+import type { PresenceLinks } from "./watches.ts";
 
 const eventsMax = 1_024;
 /** A push may come a little before the index shows what it is about. */
@@ -31,8 +33,9 @@ export interface StreamsParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly connections: Connections;
-  readonly session: SessionLink;
-  readonly presence: PresenceLink;
+  readonly elsewhere: Elsewhere;
+  readonly session: SessionLinks;
+  readonly presence: PresenceLinks;
   readonly reads: Reads;
 }
 
@@ -76,7 +79,6 @@ class Subscription implements Recipient, Heartbeating {
   }
 
   attached(): void {
-    if (this.#isAttached) this.push(this.#resync(), 0);
     this.#isAttached = true;
     this.#tellReady();
   }
@@ -84,7 +86,8 @@ class Subscription implements Recipient, Heartbeating {
   /** What it lacked was told: from now on it must keep up. */
   synced(): void {
     this.#isSynced = true;
-    if (this.#missed) this.#offer({ push: this.#resync() }, 0);
+    if (!this.#missed) return;
+    this.#offer({ push: new SharedPush({ case: "resync", value: true }) }, 0);
   }
 
   push(push: SharedPush, _nowMs: number): void {
@@ -119,10 +122,6 @@ class Subscription implements Recipient, Heartbeating {
     return { $typeName, event: { case: "heartbeat", value } };
   }
 
-  #resync(): SharedPush {
-    return new SharedPush({ case: "resync", value: true });
-  }
-
   acked(): void {}
 
   heartbeat(headSum: bigint | undefined): void {
@@ -146,8 +145,8 @@ class Subscription implements Recipient, Heartbeating {
     }
   }
 
-  end(reason: CloseReason, _text: string, reconnectAfterMs: number): void {
-    this.goodbye ??= { $typeName: "parley.v1.Goodbye", reason, reconnectAfterMs };
+  end(reason: CloseReason, _text: string, reconnectAfterMs: number, url = ""): void {
+    this.goodbye ??= { $typeName: "parley.v1.Goodbye", reason, reconnectAfterMs, url };
     this.stop();
   }
 
@@ -172,10 +171,15 @@ export class Streams {
     { token, recordsPerConversation }: SubscribeRequest,
     signal: AbortSignal,
   ): AsyncGenerator<SubscribeResponse, undefined> {
+    const $typeName = "parley.v1.SubscribeResponse";
+    const url = this.#parts.elsewhere.homeOf(caller.region ?? "");
+    if (url !== "") {
+      yield { $typeName, event: { case: "goodbye", value: this.#goOn(url) } };
+      return undefined;
+    }
     const subscription = this.#open("subscribe", caller);
     const stop = (): void => subscription.stop();
     signal.addEventListener("abort", stop);
-    const $typeName = "parley.v1.SubscribeResponse";
     try {
       await subscription.ready;
       if (!subscription.events.ended && !signal.aborted) {
@@ -216,6 +220,17 @@ export class Streams {
       signal?.removeEventListener("abort", stop);
       this.#close(poll);
     }
+  }
+
+  /** For a user who belongs to another region. */
+  #goOn(url: string): Goodbye {
+    const reconnectAfterMs = Math.ceil(this.#parts.random.unit() * goOnMs);
+    return {
+      $typeName: "parley.v1.Goodbye",
+      reason: CloseReason.ELSEWHERE,
+      reconnectAfterMs,
+      url,
+    };
   }
 
   #page(caller: Caller, request: SyncRequest, signal?: AbortSignal): Promise<SyncPage> {

@@ -6,10 +6,10 @@ import type { Cancel, Clock } from "../mesh/clock.ts";
 import type { Page, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { Connections, Recipient } from "./connections.ts";
-import type { DeliveryLink } from "./links.ts";
+import type { DeliveryLinks } from "./delivery-links.ts";
 import { SharedPush } from "./pushes.ts";
 import { readMs } from "./reads.ts";
-import type { PresenceLink } from "./watches.ts";
+import type { PresenceLinks } from "./watches.ts";
 
 export interface Heartbeating {
   readonly userId: string;
@@ -43,8 +43,8 @@ export interface SweepParts {
   readonly clock: Clock;
   readonly log: Logger;
   readonly connections: Connections;
-  readonly delivery: DeliveryLink;
-  readonly presence: PresenceLink;
+  readonly delivery: DeliveryLinks;
+  readonly presence: PresenceLinks;
   readonly storage: Client<typeof StorageService>;
 }
 

@@ -1,160 +1,318 @@
-/** The gateway's long-lived stream to presence: who watches whom, how things are, and what changes. */
-import type { Client } from "@connectrpc/connect";
-import { createClient } from "@connectrpc/connect";
-import { overloaded, unavailable } from "../mesh/errors.ts";
+/** Whom each connection watches, over all presence instances: each one is asked about the users that fall to it, and the connection is answered as if there were one. */
+import type { Cancel } from "../mesh/clock.ts";
+import { unavailable } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
-import { Gather } from "../mesh/pipe.ts";
-import { keepStream } from "../mesh/stream.ts";
-import type { KeptStream } from "../mesh/stream.ts";
+import { ringOf } from "../mesh/peers.ts";
+import type { Peers } from "../mesh/peers.ts";
+import { Ring } from "../mesh/ring.ts";
 import type { Presence } from "../proto/gen/parley/v1/record_pb.ts";
 import { PresenceService } from "../proto/gen/parley/presence/v1/presence_pb.ts";
-import type {
-  WatchRequest,
-  WatchResponse,
-  WatchSet,
-} from "../proto/gen/parley/presence/v1/presence_pb.ts";
+import type { Change, Snapshot } from "../proto/gen/parley/presence/v1/presence_pb.ts";
 import type { Connections } from "./connections.ts";
 import { SharedPush } from "./pushes.ts";
+import { WatchLink } from "./watch-link.ts";
+import type { PresenceTold } from "./watch-link.ts";
 
-/** A set whose snapshot has not come yet. After a reconnect nobody waits for it: then it is pushed. */
-interface Asked {
-  readonly untilMs: number;
-  answer: ((presences: Presence[]) => void) | undefined;
-  refuse: ((error: Error) => void) | undefined;
+type Link = WatchLink<Ask>;
+
+interface Held {
+  readonly link: Link;
+  readonly presence: Presence;
 }
 
-type Said = { readonly set: WatchSet } | { readonly ended: number };
+/** A set that somebody waits for: answered when each of its parts is. */
+interface Ask {
+  readonly watch: Watch;
+  readonly untilMs: number;
+  /** Those whose part has not come. */
+  readonly waitsFor: Set<Link>;
+  readonly presences: Presence[];
+  /** What is newer than this answer, and so must come after it: the last of each user. */
+  readonly held: Map<string, Held>;
+  readonly answer: (presences: Presence[]) => void;
+  readonly refuse: (error: Error) => void;
+}
 
-const saidMax = 100_000;
+/** What connections are told next: an answer, or how somebody is. */
+type Due =
+  | { readonly answered: Ask }
+  | { readonly connections: readonly number[]; readonly presences: Presence[] };
+
+/** All that a connection watches. */
+interface Watch {
+  readonly connection: number;
+  userId: string;
+  userIds: string[];
+  /** Not answered yet, in their order. */
+  readonly asks: Ask[];
+}
+
 const snapshotMs = 10_000;
+/** Sets that are split anew in one turn, when instances come and go. */
+const splitAtOnce = 500;
 
-export class PresenceLink {
+export class PresenceLinks implements PresenceTold<Ask> {
   readonly #surroundings: Surroundings;
-  readonly #client: Client<typeof PresenceService>;
   readonly #connections: Connections;
-  readonly #sets = new Map<number, WatchSet>();
-  /** For each connection the sets that wait for a snapshot, in their order. */
-  readonly #asked = new Map<number, Asked[]>();
-  #gather: Gather<Said> | undefined;
-  #stream: KeptStream | undefined;
+  readonly #peers: Peers;
+  readonly #links = new Map<string, Link>();
+  readonly #watches = new Map<number, Watch>();
+  readonly #asks = new Set<Ask>();
+  #due: Due[] = [];
+  #ring = new Ring([]);
+  #unwatch: Cancel = () => undefined;
 
   constructor(surroundings: Surroundings, connections: Connections) {
     this.#surroundings = surroundings;
-    this.#client = createClient(PresenceService, surroundings.transport(PresenceService));
     this.#connections = connections;
+    this.#peers = surroundings.peers(PresenceService);
   }
 
+  /** Whether any instance is spoken to. */
   get up(): boolean {
-    return this.#gather !== undefined;
+    for (const link of this.#links.values()) if (link.up) return true;
+    return false;
+  }
+
+  problems(): string[] {
+    if (this.#links.size === 0) return ["the gateway knows of no presence instance"];
+    return this.up ? [] : ["the gateway has no stream to presence"];
   }
 
   start(): void {
-    this.#stream = keepStream(this.#surroundings, "gateway to presence", (signal) =>
-      this.#run(signal),
-    );
+    this.#unwatch = this.#peers.watch(() => this.#follow());
+    this.#follow();
   }
 
   async close(): Promise<void> {
-    await this.#stream?.close();
+    this.#unwatch();
+    this.#ring = new Ring([]);
+    await Promise.all(Array.from(this.#links.values(), (link) => link.close()));
   }
 
   /** Replaces what the connection watches; resolves to how things are. */
   watch(connection: number, userId: string, userIds: string[]): Promise<Presence[]> {
-    const gather = this.#gather;
-    if (gather === undefined) {
+    const parts = this.#split(userIds);
+    const isUp = [...parts.keys()].every((link) => link.up);
+    if (this.#ring.ids.length === 0 || !isUp) {
       return Promise.reject(unavailable("presence cannot be watched just now"));
     }
-    const $typeName = "parley.presence.v1.WatchSet";
-    const set: WatchSet = { $typeName, connection, userId, userIds };
-    if (!gather.add({ set })) return Promise.reject(overloaded("too many watches are under way"));
-    if (userIds.length > 0) this.#sets.set(connection, set);
-    else this.#sets.delete(connection);
-    return new Promise((answer, refuse) => this.#await(connection, answer, refuse));
+    const watch = this.#watches.get(connection) ?? { connection, userId, userIds, asks: [] };
+    watch.userId = userId;
+    watch.userIds = userIds;
+    this.#watches.set(connection, watch);
+    return new Promise((answer, refuse) => {
+      const untilMs = this.#surroundings.clock.monotonic() + snapshotMs;
+      const waitsFor = new Set<Link>();
+      const held = new Map<string, Held>();
+      const ask: Ask = { watch, untilMs, waitsFor, presences: [], held, answer, refuse };
+      for (const link of this.#links.values()) {
+        const isPart = parts.has(link) || link.watched(connection).length > 0;
+        if (isPart && link.up) waitsFor.add(link);
+      }
+      watch.asks.push(ask);
+      this.#asks.add(ask);
+      this.#send(watch, parts, ask);
+      if (waitsFor.size === 0) this.#answered(ask);
+    });
   }
 
   /** Ends what the connection watches. */
   ended(connection: number): void {
-    this.#settleAll(connection, new Error("the connection ended"));
-    if (this.#sets.delete(connection)) this.#gather?.add({ ended: connection });
+    const watch = this.#watches.get(connection);
+    if (watch === undefined) return;
+    this.#watches.delete(connection);
+    for (const link of this.#links.values()) link.ended(connection);
+    for (const ask of watch.asks.splice(0)) {
+      this.#asks.delete(ask);
+      ask.refuse(new Error("the connection ended"));
+    }
   }
 
   expire(nowMs: number): void {
-    for (const asked of this.#asked.values()) {
-      for (const one of asked) {
-        if (one.untilMs <= nowMs) one.refuse?.(unavailable("presence does not answer in time"));
+    for (const ask of this.#asks) {
+      if (ask.untilMs <= nowMs) this.#refuse(ask, "presence does not answer in time");
+    }
+  }
+
+  #follow(): void {
+    const { present } = this.#peers;
+    const ids = new Set(present.map(({ id }) => id));
+    for (const [id, link] of this.#links) {
+      if (ids.has(id)) continue;
+      this.#links.delete(id);
+      void link.close();
+    }
+    for (const peer of present) {
+      if (!this.#links.has(peer.id))
+        this.#links.set(peer.id, new WatchLink<Ask>(this.#surroundings, peer, this));
+    }
+    const ring = ringOf(present);
+    const same = ring.ids.join(" ") === this.#ring.ids.join(" ");
+    this.#ring = ring;
+    if (!same) this.#splitAnew([...this.#watches.values()], 0, ring);
+  }
+
+  /** Some in each turn: there may be millions of users in all. Ends where instances change once more, which begins anew. */
+  #splitAnew(watches: readonly Watch[], from: number, ring: Ring): void {
+    if (this.#ring !== ring) return;
+    for (const watch of watches.slice(from, from + splitAtOnce)) {
+      if (this.#watches.get(watch.connection) === watch)
+        this.#send(watch, this.#split(watch.userIds), undefined);
+    }
+    const next = from + splitAtOnce;
+    if (next >= watches.length) return;
+    this.#surroundings.clock.afterTurn(() => this.#splitAnew(watches, next, ring));
+  }
+
+  #split(userIds: string[]): Map<Link, string[]> {
+    const parts = new Map<Link, string[]>();
+    for (const userId of userIds) {
+      const link = this.#linkOf(userId);
+      if (link === undefined) continue;
+      const part = parts.get(link);
+      if (part === undefined) parts.set(link, [userId]);
+      else part.push(userId);
+    }
+    return parts;
+  }
+
+  #linkOf(userId: string): Link | undefined {
+    const id = this.#ring.of(userId);
+    return id === undefined ? undefined : this.#links.get(id);
+  }
+
+  /** Tells each instance its part: where somebody waits all of them, else those that changed. Who has no part any more gets an empty one. */
+  #send({ connection, userId }: Watch, parts: Map<Link, string[]>, ask: Ask | undefined): void {
+    for (const link of this.#links.values()) {
+      const before = link.watched(connection);
+      const userIds = parts.get(link) ?? [];
+      if (before.length + userIds.length === 0) continue;
+      if (ask === undefined && isSame(before, userIds)) continue;
+      const $typeName = "parley.presence.v1.WatchSet";
+      link.set(
+        { $typeName, connection, userId, userIds },
+        ask?.waitsFor.has(link) ? ask : undefined,
+      );
+    }
+  }
+
+  snapshot(link: Link, { connection, presences, code, message }: Snapshot, ask?: Ask): void {
+    const watch = this.#watches.get(connection);
+    if (watch === undefined) return;
+    for (const earlier of watch.asks) {
+      if (earlier === ask) break;
+      // What is held from there is older than this, and waits for an answer that may come later.
+      for (const [userId, held] of earlier.held)
+        if (held.link === link) earlier.held.delete(userId);
+    }
+    if (code !== 0) {
+      if (!link.isAsked(connection)) this.#forget(watch);
+      if (ask !== undefined) this.#refuse(ask, message);
+    } else if (ask === undefined || !this.#asks.has(ask)) {
+      const mine = presences.filter(({ userId }) => this.#linkOf(userId) === link);
+      this.#tell({ connections: [connection], presences: this.#free(link, watch, mine) });
+    } else {
+      ask.presences.push(...presences);
+      ask.waitsFor.delete(link);
+      if (ask.waitsFor.size === 0) this.#answered(ask);
+    }
+  }
+
+  changes(link: Link, changes: readonly Change[]): void {
+    for (const { connections, presence } of changes) {
+      // An instance that a user does not fall to any more is no longer told how that one is.
+      if (presence === undefined || this.#linkOf(presence.userId) !== link) continue;
+      const presences = [presence];
+      const free = connections.filter((connection) => {
+        const watch = this.#watches.get(connection);
+        return watch !== undefined && this.#free(link, watch, presences).length > 0;
+      });
+      this.#tell({ connections: free, presences });
+    }
+  }
+
+  lost(ask: Ask): void {
+    this.#refuse(ask, "the answer of presence was lost, try again");
+  }
+
+  /** What may be pushed now. The rest is held: it is newer than an answer that is not complete yet. */
+  #free(link: Link, { asks }: Watch, presences: Presence[]): Presence[] {
+    const holder = asks.findLast(({ waitsFor }) => !waitsFor.has(link));
+    if (holder === undefined) return presences;
+    for (const presence of presences) holder.held.set(presence.userId, { link, presence });
+    return [];
+  }
+
+  #answered(ask: Ask): void {
+    this.#tell({ answered: ask });
+    this.#settled(ask);
+  }
+
+  #refuse(ask: Ask, message: string): void {
+    ask.refuse(unavailable(message));
+    this.#settled(ask);
+  }
+
+  /** Lets go of what was held for it, where no earlier one holds it. */
+  #settled(ask: Ask): void {
+    const { watch, held } = ask;
+    this.#asks.delete(ask);
+    const at = watch.asks.indexOf(ask);
+    if (at !== -1) watch.asks.splice(at, 1);
+    const free: Presence[] = [];
+    for (const { link, presence } of held.values()) {
+      free.push(...this.#free(link, watch, [presence]));
+    }
+    held.clear();
+    this.#tell({ connections: [watch.connection], presences: free });
+  }
+
+  /** A part could not be answered: the connection watches nobody. */
+  #forget(watch: Watch): void {
+    watch.userIds = [];
+    this.#send(watch, new Map(), undefined);
+  }
+
+  #tell(due: Due): void {
+    if ("presences" in due && (due.connections.length === 0 || due.presences.length === 0)) return;
+    this.#due.push(due);
+    if (this.#due.length === 1) this.#surroundings.clock.afterTurn(() => this.#tellAll());
+  }
+
+  /** Keeps the order for each connection: an answer is written in the turn in which it is given, and what follows it goes out in the next one. */
+  #tellAll(): void {
+    const all = this.#due;
+    this.#due = [];
+    const answered = new Set<number>();
+    for (const due of all) {
+      if ("answered" in due) {
+        const { watch, presences, answer } = due.answered;
+        answered.add(watch.connection);
+        answer(presences);
+        continue;
+      }
+      const { connections, presences } = due;
+      if (answered.size === 0) this.#push(connections, presences);
+      else {
+        this.#push(
+          connections.filter((one) => !answered.has(one)),
+          presences,
+        );
+        this.#tell({ connections: connections.filter((one) => answered.has(one)), presences });
       }
     }
   }
 
-  #await(connection: number, answer: Asked["answer"], refuse: Asked["refuse"]): void {
-    const untilMs = this.#surroundings.clock.monotonic() + snapshotMs;
-    const asked = this.#asked.get(connection);
-    const one: Asked = { untilMs, answer, refuse };
-    if (asked === undefined) this.#asked.set(connection, [one]);
-    else asked.push(one);
-  }
-
-  #settleAll(connection: number, error: Error): void {
-    const asked = this.#asked.get(connection);
-    this.#asked.delete(connection);
-    for (const one of asked ?? []) one.refuse?.(error);
-  }
-
-  async #run(signal: AbortSignal): Promise<void> {
-    const gather = new Gather<Said>(this.#surroundings.clock, saidMax);
-    this.#gather = gather;
-    for (const set of this.#sets.values()) {
-      gather.add({ set });
-      this.#await(set.connection, undefined, undefined);
-    }
-    try {
-      const requests = this.#requests(gather);
-      for await (const response of this.#client.watch(requests, { signal })) this.#take(response);
-    } finally {
-      this.#gather = undefined;
-      gather.end();
-      const lost = unavailable("the answer of presence was lost, try again");
-      for (const connection of [...this.#asked.keys()]) this.#settleAll(connection, lost);
-    }
-  }
-
-  async *#requests(gather: Gather<Said>): AsyncGenerator<WatchRequest> {
-    for await (const batch of gather) {
-      const sets: WatchSet[] = [];
-      const ended: number[] = [];
-      for (const one of batch) {
-        if ("set" in one) sets.push(one.set);
-        else ended.push(one.ended);
-      }
-      yield { $typeName: "parley.presence.v1.WatchRequest", sets, ended };
-    }
-  }
-
-  #take({ snapshots, changes }: WatchResponse): void {
+  #push(connections: readonly number[], presences: Presence[]): void {
+    if (connections.length === 0) return;
     const nowMs = this.#surroundings.clock.monotonic();
-    for (const { connection, presences, code, message } of snapshots) {
-      const asked = this.#asked.get(connection);
-      const one = asked?.shift();
-      if (asked?.length === 0) this.#asked.delete(connection);
-      if (code !== 0) {
-        this.#sets.delete(connection);
-        one?.refuse?.(unavailable(message));
-      } else if (one?.answer !== undefined) one.answer(presences);
-      else this.#push([connection], presences, nowMs);
-    }
-    if (changes.length === 0) return;
-    // After this turn: an answer that was just given is written in it, and a change must not be older than what it changes.
-    this.#surroundings.clock.afterTurn(() => {
-      for (const { connections, presence } of changes) {
-        if (presence !== undefined) this.#push(connections, [presence], nowMs);
-      }
-    });
-  }
-
-  #push(connections: number[], presences: Presence[], nowMs: number): void {
-    if (presences.length === 0) return;
     const $typeName = "parley.session.v1.Presences";
     const push = new SharedPush({ case: "presences", value: { $typeName, presences } });
     for (const number of connections) this.#connections.get(number)?.push(push, nowMs);
   }
+}
+
+function isSame(left: readonly string[], right: readonly string[]): boolean {
+  return left.length === right.length && left.every((one, at) => one === right[at]);
 }

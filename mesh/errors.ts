@@ -36,6 +36,10 @@ export const notAllowed = (message: string): ConnectError =>
 export const unauthenticated = (message: string, cause?: unknown): ConnectError =>
   new ConnectError(message, Code.Unauthenticated, undefined, undefined, cause);
 
+/** What it is about has moved to another process, or moves just now; nothing was done, as far as is known. */
+export const moved = (): ConnectError =>
+  new ConnectError("this conversation is being moved to another owner, try again", Code.Aborted);
+
 /** A bound was reached: too much, too fast or no room. */
 export const overloaded = (message: string, retryAfterMs = 1_000): ConnectError =>
   retryable(message, Code.ResourceExhausted, retryAfterMs);

@@ -1,4 +1,5 @@
-/** How ids are spelt, wherever they are read: users, and the direct conversation of two users. */
+/** How ids are spelt, wherever they are read or made: users, the direct conversation of two users, groups. */
+import { createHash } from "node:crypto";
 
 const userIdSyntax = /^[A-Za-z0-9._@-]{1,128}$/;
 
@@ -16,4 +17,10 @@ export function directUsers(conversationId: string): readonly [string, string] |
   const [kind, one = "", other = "", ...rest] = conversationId.split(":");
   if (kind !== "d" || rest.length > 0 || one >= other) return undefined;
   return isUserId(one) && isUserId(other) ? [one, other] : undefined;
+}
+
+/** The same for every try of one creation. */
+export function groupId(creatorId: string, clientId: Uint8Array): string {
+  const hash = createHash("sha256").update(creatorId).update("\0").update(clientId).digest();
+  return "g:" + hash.subarray(0, 16).toString("base64url");
 }

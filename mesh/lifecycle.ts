@@ -3,6 +3,8 @@ import type { DescService } from "@bufbuild/protobuf";
 import type { ServiceImpl, Transport } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Clock } from "./clock.ts";
+import type { Identity } from "./identity.ts";
+import type { Peers } from "./peers.ts";
 import type { Random } from "./random.ts";
 
 /** A service that was made: `start` before the first call, `close` after the last. */
@@ -12,6 +14,8 @@ export interface Running<S extends DescService> {
   start(): Promise<void>;
   /** Why it cannot serve now, a sentence each; empty: ready. */
   problems(): string[];
+  /** The process is announced as draining: what is on it goes elsewhere. Resolves once that is done, or after `boundMs`. */
+  drain?(boundMs: number): Promise<unknown>;
   /** Finishes what is under way and lets go of everything. */
   close(): Promise<void>;
 }
@@ -21,6 +25,10 @@ export interface Surroundings {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
-  /** For generated clients of other services. */
+  /** This life of the process. */
+  readonly identity: Identity;
+  /** For generated clients of a service of which any instance does (storage). */
   transport(service: DescService): Transport;
+  /** The instances of a service, for clients that choose by what they want (users and shards are each at one instance). */
+  peers(service: DescService): Peers;
 }

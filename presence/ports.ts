@@ -16,4 +16,14 @@ export type SeenTimes = Pick<Client<typeof StorageService>, "getLastSeen" | "put
 /** Is told of everybody whom one of its connections watches and who came or went; how it is now, it looks up when it sends. */
 export interface Watcher {
   changed(person: Person): void;
+  /** Some whom it watches are told of by another instance from now on. */
+  moved(): void;
+}
+
+/** Is told of what is heard about who is online. */
+export interface Follower {
+  /** The roster changed. */
+  told(): void;
+  /** Of whom it is known whether they are online changed. */
+  learned(): void;
 }

@@ -8,12 +8,26 @@ export interface Person {
   readonly userId: string;
   /** "leaving" is online for all others: the last session ended, the grace is running. */
   state: "online" | "leaving" | "offline";
+  /** By how many sources he is online; mostly one, or none. */
+  sources: number;
+  /** The source that told the end of the last session, while he is leaving. */
+  leftBy: Source | undefined;
   /** When the last session ended; 0: not known, or never. */
   lastSeenMs: number;
-  /** The list of everybody online in which this one was last told. */
-  listed: number;
   watches: Set<Watch> | undefined;
 }
+
+/** What one session instance told: who has a session there. A user is online when any source says so. */
+export interface Source {
+  online: Set<Person>;
+  /** While it tells everybody anew: those of before whom it has not told yet. */
+  unlisted: Set<Person>;
+  /** Whether it tells of every change now. While it does not, what it told holds. */
+  heard: boolean;
+}
+
+/** A session instance is there; nothing is known of it yet. */
+export const newSource = (): Source => ({ online: new Set(), unlisted: new Set(), heard: false });
 
 /** Whom one connection watches. */
 export interface Watch {
@@ -42,45 +56,80 @@ export class Roster {
   readonly #people = new Map<string, Person>();
   /** When each grace ends. As all graces are equally long, the order of coming is the order of ending. */
   readonly #leaving = new Map<Person, number>();
+  /** Their grace is over, but they may be back where nobody is heard from. */
+  readonly #held = new Set<Person>();
   readonly #unsaved = new Map<string, number>();
   readonly #limits: RosterLimits;
-  #list = 0;
 
   constructor(limits: RosterLimits) {
     this.#limits = limits;
   }
 
-  /** The user has a session. */
-  online(userId: string): void {
+  /** The user has a session there. */
+  online(source: Source, userId: string): void {
     const person = this.#person(userId);
-    person.listed = this.#list;
+    const count = source.online.size;
+    source.online.add(person);
+    if (!source.unlisted.delete(person) && source.online.size > count) person.sources += 1;
     const before = person.state;
+    if (before === "online") return;
+    this.#stay(person);
     person.state = "online";
-    if (before === "leaving") this.#leaving.delete(person);
     if (before === "offline") this.#changed(person);
   }
 
-  /** The user's last session ended just now: the grace begins. One who came and went unseen has it, too. */
-  offline(userId: string, { nowMs, monotonicMs }: Moment): void {
+  /** The user's last session there ended just now: the grace begins, where it was the last of all. One who came and went unseen has it, too. */
+  offline(source: Source, userId: string, moment: Moment): void {
     const person = this.#person(userId);
-    const before = person.state;
-    person.state = "leaving";
-    this.#leaving.delete(person);
-    this.#leaving.set(person, monotonicMs + this.#limits.graceMs);
-    this.#seen(person, nowMs);
-    if (before === "offline") this.#changed(person);
+    if (source.online.delete(person) || source.unlisted.delete(person)) person.sources -= 1;
+    if (person.sources === 0) this.#leave(person, source, moment);
   }
 
-  /** A list of everybody online begins, because nothing was heard for a while. */
-  beginList(): void {
-    this.#list += 1;
+  /** A list of everybody online there begins, because nothing was heard for a while. */
+  beginList(source: Source): void {
+    source.heard = false;
+    const { online, unlisted } = source;
+    if (unlisted.size === 0) source.unlisted = online;
+    else for (const person of online) unlisted.add(person);
+    source.online = new Set();
   }
 
   /** The list is complete: those who were online and are not in it left some time since; their grace begins. */
-  endList(moment: Moment): void {
-    for (const person of this.#people.values())
-      if (person.state === "online" && person.listed !== this.#list)
-        this.offline(person.userId, moment);
+  endList(source: Source, moment: Moment): void {
+    this.#leaveAll(source.unlisted, source, moment);
+    source.unlisted = new Set();
+    source.heard = true;
+  }
+
+  /**
+   * The instance is gone: whoever was online there has the grace from now on, to come elsewhere. Where it was not heard at its end, so has
+   * whoever was leaving and may have been back there: those who left by it, and those who `mayBeThere`.
+   */
+  gone(source: Source, moment: Moment, mayBeThere: (person: Person) => boolean): void {
+    if (!source.heard)
+      for (const person of [...this.#leaving.keys(), ...this.#held])
+        if (person.leftBy === source || mayBeThere(person)) this.#grace(person, source, moment);
+    this.#leaveAll(source.online, source, moment);
+    this.#leaveAll(source.unlisted, source, moment);
+    source.online = new Set();
+    source.unlisted = new Set();
+    // Nothing more is to be waited for.
+    source.heard = true;
+  }
+
+  /** Forgets everybody else without a word: others tell of them now. Whoever watches one of them is told that. */
+  keepOnly(isOurs: (userId: string) => boolean): void {
+    const watchers = new Set<Watcher>();
+    for (const person of this.#people.values()) {
+      if (isOurs(person.userId)) continue;
+      for (const { watcher } of person.watches ?? []) watchers.add(watcher);
+      this.#stay(person);
+      person.state = "offline";
+      // What sources still have of it goes with their next list, and counts for nobody.
+      person.sources = 0;
+      this.#people.delete(person.userId);
+    }
+    for (const watcher of watchers) watcher.moved();
   }
 
   /** When `expire` has something to do; undefined: nobody is leaving. */
@@ -88,15 +137,19 @@ export class Roster {
     return this.#leaving.values().next().value;
   }
 
-  /** Those whose grace is over are offline. */
-  expire(monotonicMs: number): void {
+  /** Those whose grace is over are offline, or, where they may not be yet, until `release` asks again. */
+  expire(monotonicMs: number, mayEnd: (person: Person) => boolean): void {
     for (const [person, deadlineMs] of this.#leaving) {
       if (deadlineMs > monotonicMs) return;
       this.#leaving.delete(person);
-      person.state = "offline";
-      this.#changed(person);
-      this.#forget(person);
+      if (mayEnd(person)) this.#end(person);
+      else this.#held.add(person);
     }
+  }
+
+  /** Whether their grace ends may be otherwise now. */
+  release(mayEnd: (person: Person) => boolean): void {
+    for (const person of this.#held) if (mayEnd(person)) this.#end(person);
   }
 
   /** A connection begins to watch: nobody yet. */
@@ -167,7 +220,7 @@ export class Roster {
   /** What it holds; all 0 when everybody is gone and that is kept. */
   get size(): { people: number; leaving: number; unsaved: number } {
     const people = this.#people.size;
-    return { people, leaving: this.#leaving.size, unsaved: this.#unsaved.size };
+    return { people, leaving: this.#leaving.size + this.#held.size, unsaved: this.#unsaved.size };
   }
 
   #person(userId: string): Person {
@@ -176,12 +229,47 @@ export class Roster {
     const person: Person = {
       userId,
       state: "offline",
+      sources: 0,
+      leftBy: undefined,
       lastSeenMs: 0,
-      listed: 0,
       watches: undefined,
     };
     this.#people.set(userId, person);
     return person;
+  }
+
+  #leaveAll(people: Iterable<Person>, source: Source, moment: Moment): void {
+    for (const person of people) {
+      person.sources -= 1;
+      if (person.sources === 0) this.#leave(person, source, moment);
+    }
+  }
+
+  #leave(person: Person, source: Source, moment: Moment): void {
+    const before = person.state;
+    person.state = "leaving";
+    this.#grace(person, source, moment);
+    this.#seen(person, moment.nowMs);
+    if (before === "offline") this.#changed(person);
+  }
+
+  #grace(person: Person, source: Source, { monotonicMs }: Moment): void {
+    this.#stay(person);
+    person.leftBy = source;
+    this.#leaving.set(person, monotonicMs + this.#limits.graceMs);
+  }
+
+  #stay(person: Person): void {
+    this.#leaving.delete(person);
+    this.#held.delete(person);
+    person.leftBy = undefined;
+  }
+
+  #end(person: Person): void {
+    this.#stay(person);
+    person.state = "offline";
+    this.#changed(person);
+    this.#forget(person);
   }
 
   #seen(person: Person, nowMs: number): void {

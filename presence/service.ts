@@ -1,11 +1,8 @@
-/** The handlers, and the stream that says who is online. The roster decides; this keeps its time. */
+/** The handlers. Who is online the roster knows, and which users this instance is asked about. */
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { ConnectError, createClient } from "@connectrpc/connect";
-import type { Cancel } from "../mesh/clock.ts";
 import { invalid, unavailable } from "../mesh/errors.ts";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
-import type { KeptStream } from "../mesh/stream.ts";
-import { keepStream } from "../mesh/stream.ts";
 import type {
   GetPresencesRequest,
   GetPresencesResponse,
@@ -13,21 +10,20 @@ import type {
   WatchRequest,
   WatchResponse,
 } from "../proto/gen/parley/presence/v1/presence_pb.ts";
-import { SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { Presence } from "../proto/gen/parley/v1/record_pb.ts";
 import { Availability } from "../proto/gen/parley/v1/record_pb.ts";
 import type { PresenceConfig } from "./config.ts";
+import { Following } from "./following.ts";
 import { LastSeenKeeper } from "./last-seen.ts";
-import type { Acquaintances, SeenTimes, Sessions } from "./ports.ts";
-import type { Moment } from "./roster.ts";
+import type { Acquaintances, Follower, SeenTimes } from "./ports.ts";
 import { Roster } from "./roster.ts";
-import { WatchStream } from "./watching.ts";
+import { WatchStream, notKnown } from "./watching.ts";
 
 const userIdsMax = 1_000;
 const askTimeoutMs = 5_000;
 
-export class PresenceServer implements Running<typeof PresenceService> {
+export class PresenceServer implements Running<typeof PresenceService>, Follower {
   readonly service: ServiceImpl<typeof PresenceService> = {
     watch: (requests, context) => this.#watch(requests, context),
     getPresences: (request, context) => this.#getPresences(request, context),
@@ -35,93 +31,47 @@ export class PresenceServer implements Running<typeof PresenceService> {
   readonly roster: Roster;
   readonly #surroundings: Surroundings;
   readonly #config: PresenceConfig;
-  readonly #sessions: Sessions;
   readonly #storage: Acquaintances & SeenTimes;
   readonly #keeper: LastSeenKeeper;
   readonly #streams = new Set<WatchStream>();
-  readonly #known: Promise<void>;
-  #becomeKnown: () => void = () => undefined;
-  #isKnown = false;
-  #following: KeptStream | undefined;
-  /** Whether session is telling of every change now. */
-  #current = false;
-  #graceTimer: Cancel | undefined;
+  readonly #following: Following;
   #closed = false;
 
   constructor(surroundings: Surroundings, config: PresenceConfig) {
     this.#surroundings = surroundings;
     this.#config = config;
     this.roster = new Roster(config);
-    this.#sessions = createClient(SessionService, surroundings.transport(SessionService));
     this.#storage = createClient(StorageService, surroundings.transport(StorageService));
     this.#keeper = new LastSeenKeeper(surroundings, this.roster, this.#storage);
-    this.#known = new Promise((resolve) => (this.#becomeKnown = resolve));
+    this.#following = new Following(surroundings, this.roster, config.graceMs, this);
   }
 
   start(): Promise<void> {
-    this.#following = keepStream(this.#surroundings, "who is online", (signal) =>
-      this.#follow(signal),
-    );
+    this.#following.start();
     return Promise.resolve();
   }
 
   problems(): string[] {
-    if (this.#closed) return ["presence is closing"];
-    return this.#current ? [] : ["presence is not told by session who is online"];
+    return this.#closed ? ["presence is closing"] : this.#following.problems();
   }
 
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
-    await this.#following?.close();
-    this.#graceTimer?.();
+    // Others know better: for them whoever is online stays so.
+    const { isLast } = this.#following;
+    await this.#following.close();
     for (const stream of this.#streams) stream.end(unavailable("presence is closing"));
-    this.roster.seenAll(this.#surroundings.clock.now());
+    if (isLast) this.roster.seenAll(this.#surroundings.clock.now());
     await this.#keeper.close();
   }
 
-  /** Nobody goes offline because this stream breaks: whoever is then missing in the next list has the grace from there on. */
-  async #follow(signal: AbortSignal): Promise<void> {
-    this.roster.beginList();
-    try {
-      for await (const told of this.#sessions.watchOnline({}, { signal })) {
-        for (const userId of told.onlineUserIds) this.roster.online(userId);
-        for (const userId of told.offlineUserIds) this.roster.offline(userId, this.#moment());
-        if (told.initialComplete) this.#listed();
-        this.#settle();
-      }
-    } finally {
-      this.#current = false;
-    }
-  }
-
-  #listed(): void {
-    this.roster.endList(this.#moment());
-    this.#current = true;
-    this.#isKnown = true;
-    this.#becomeKnown();
-  }
-
-  /**
-   * After every change of the roster: what falls due later is armed. While session is not heard no grace ends, because the user may
-   * be back and nobody said so; the next list tells.
-   */
-  #settle(): void {
+  told(): void {
     this.#keeper.wake();
-    const dueMs = this.roster.nextDeadlineMs;
-    if (dueMs === undefined || this.#graceTimer !== undefined || !this.#current) return;
-    const { clock } = this.#surroundings;
-    this.#graceTimer = clock.after(Math.max(0, Math.ceil(dueMs - clock.monotonic())), () => {
-      this.#graceTimer = undefined;
-      if (!this.#current) return;
-      this.roster.expire(clock.monotonic());
-      this.#settle();
-    });
   }
 
-  #moment(): Moment {
-    const { clock } = this.#surroundings;
-    return { nowMs: clock.now(), monotonicMs: clock.monotonic() };
+  learned(): void {
+    for (const stream of this.#streams) stream.learned();
   }
 
   async *#watch(
@@ -129,8 +79,7 @@ export class PresenceServer implements Running<typeof PresenceService> {
     { signal }: HandlerContext,
   ): AsyncGenerator<WatchResponse, undefined> {
     if (this.#closed) throw unavailable("presence is closing");
-    const { roster } = this;
-    const ports = { roster, storage: this.#storage, known: this.#known };
+    const ports = { roster: this.roster, storage: this.#storage, known: this.#following };
     const stream = new WatchStream(this.#surroundings, this.#config, ports);
     const end = (): void => stream.end();
     signal.addEventListener("abort", end, { once: true });
@@ -152,13 +101,14 @@ export class PresenceServer implements Running<typeof PresenceService> {
   ): Promise<GetPresencesResponse> {
     if (userIds.length > userIdsMax)
       throw invalid(`${userIds.length} users are too many: ask for at most ${userIdsMax}`);
-    if (!this.#isKnown) throw unavailable("presence does not know yet who is online");
+    if (!this.#following.knows(userIds)) throw notKnown();
     const unknown = userIds.filter((userId) => this.roster.find(userId) === undefined);
     const seen = new Map<string, bigint>();
     if (unknown.length > 0) {
       const options = { signal, timeoutMs: askTimeoutMs };
       const answer = await this.#storage.getLastSeen({ userIds: unknown }, options);
       for (const { userId, timeMs } of answer.seen) seen.set(userId, timeMs);
+      if (!this.#following.knows(userIds)) throw notKnown();
     }
     const presences = userIds.map(
       (userId) => this.roster.find(userId) ?? offline(userId, seen.get(userId) ?? 0n),

@@ -1,6 +1,7 @@
 /** One gateway's stream of watches: whom its connections may watch storage says, how those are the roster, and this keeps both in order. */
 import { Code, ConnectError } from "@connectrpc/connect";
-import { invalid, overloaded } from "../mesh/errors.ts";
+import type { Cancel } from "../mesh/clock.ts";
+import { invalid, overloaded, unavailable } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { Gather } from "../mesh/pipe.ts";
 import type {
@@ -18,6 +19,10 @@ import { presenceOf } from "./roster.ts";
 
 /** Sets of one gateway that storage is asked about at once; the next request is read when there is room. */
 const askingMax = 64;
+/** Sets of one gateway that wait until it is known how their users are. */
+const heldMax = 1_024;
+/** How long they wait: by then this instance and the gateway know of the same instances, mostly. */
+const holdMs = 5_000;
 const askTries = 8;
 const askTimeoutMs = 5_000;
 /** Presences and connection numbers in one message, about. */
@@ -34,13 +39,21 @@ interface Line {
   readonly watch: Watch;
   /** Done when the connection's sets so far are answered. */
   done: Promise<void>;
+  /** Its sets that wait, in their order. */
+  readonly held: Held[];
+}
+
+/** A set that waits until it is known here how its users are. */
+interface Held {
+  readonly userIds: readonly string[];
+  decide(isKnown: boolean): void;
 }
 
 export interface WatchPorts {
   readonly roster: Roster;
   readonly storage: Acquaintances & SeenTimes;
-  /** Resolves when it is known who is online; nothing is answered before. */
-  readonly known: Promise<void>;
+  /** Whether it is known here how these are; nothing is answered before. */
+  readonly known: { knows(userIds: readonly string[]): boolean };
 }
 
 export class WatchStream implements Watcher {
@@ -52,7 +65,10 @@ export class WatchStream implements Watcher {
   readonly #changedPeople = new Set<Person>();
   readonly #lines = new Map<number, Line>();
   readonly #ending = new AbortController();
-  readonly #ended: Promise<void>;
+  readonly #held = new Set<Held>();
+  #holdTimer: Cancel | undefined;
+  /** Sets were held as long as may be, and nothing was learned since: more of them would wait for nothing. */
+  #isHoldOver = false;
   #asking = 0;
   #room: (() => void) | undefined;
   #error: ConnectError | undefined;
@@ -66,17 +82,13 @@ export class WatchStream implements Watcher {
     this.#config = config;
     this.#ports = ports;
     this.#outbox = new Gather(surroundings.clock, config.outboxMax);
-    this.#ended = new Promise((resolve) => {
-      this.#ending.signal.addEventListener("abort", () => resolve(), { once: true });
-    });
   }
 
   /** Takes the gateway's requests to their end. */
   async read(requests: AsyncIterable<WatchRequest>): Promise<void> {
-    await Promise.race([this.#ports.known, this.#ended]);
     for await (const { sets, ended } of requests) {
       for (const set of sets) {
-        if (this.#asking >= askingMax) await new Promise<void>((resolve) => (this.#room = resolve));
+        while (this.#isBusy) await new Promise<void>((resolve) => (this.#room = resolve));
         if (this.#ending.signal.aborted) return;
         this.#take(set);
       }
@@ -91,7 +103,19 @@ export class WatchStream implements Watcher {
     for (const connection of this.#lines.keys()) this.#unwatch(connection);
     void this.#outbox.return();
     this.#ending.abort(new ConnectError("the stream of watches ended", Code.Canceled));
-    this.#room?.();
+    this.#holdTimer?.();
+    for (const held of this.#held) held.decide(false);
+    this.#makeRoom();
+  }
+
+  /** It may be known now how those are whom it was not known of. */
+  learned(): void {
+    this.#isHoldOver = false;
+    for (const held of this.#held) if (this.#ports.known.knows(held.userIds)) held.decide(true);
+  }
+
+  moved(): void {
+    this.end(unavailable("another instance tells of some of the users now: set the watches again"));
   }
 
   changed(person: Person): void {
@@ -127,34 +151,95 @@ export class WatchStream implements Watcher {
     return undefined;
   }
 
+  get #isBusy(): boolean {
+    if (this.#ending.signal.aborted) return false;
+    return this.#asking >= askingMax || this.#held.size >= heldMax;
+  }
+
+  #makeRoom(): void {
+    this.#room?.();
+    this.#room = undefined;
+  }
+
   /** The sets of a connection are answered in their order, those of different connections as storage answers. */
   #take(set: WatchSet): void {
-    const known = this.#lines.get(set.connection);
-    const watch = known?.watch ?? this.#ports.roster.watch(this, set.connection);
-    this.#asking += 1;
-    const done = (known?.done ?? Promise.resolve())
-      .then(() => this.#answer(watch, set))
-      .finally(() => {
-        this.#asking -= 1;
-        this.#room?.();
-        this.#room = undefined;
-      });
-    this.#lines.set(set.connection, { watch, done });
+    const { connection, userIds } = set;
+    let line = this.#lines.get(connection);
+    if (line === undefined) {
+      const watch = this.#ports.roster.watch(this, connection);
+      line = { watch, done: Promise.resolve(), held: [] };
+      this.#lines.set(connection, line);
+    }
+    const { watch, done } = line;
+    if (this.#ports.known.knows(userIds)) {
+      giveUp(line.held);
+      this.#asking += 1;
+      line.done = done.then(() => this.#answer(watch, set)).finally(() => this.#answered());
+    } else {
+      const held = this.#hold(line, userIds);
+      line.done = done.then(() => held).then((isKnown) => this.#answerHeld(watch, set, isKnown));
+    }
+  }
+
+  /** Resolves with whether it became known in time. */
+  #hold(line: Line, userIds: readonly string[]): Promise<boolean> {
+    if (this.#isHoldOver) return Promise.resolve(false);
+    this.#holdTimer ??= this.#surroundings.clock.after(holdMs, () => {
+      this.#holdTimer = undefined;
+      this.#isHoldOver = true;
+      for (const held of this.#held) held.decide(false);
+    });
+    return new Promise((resolve) => {
+      const held: Held = {
+        userIds,
+        decide: (isKnown) => {
+          this.#held.delete(held);
+          // Those before it are not what the connection wants any more.
+          giveUp(line.held.splice(0, line.held.indexOf(held) + 1).slice(0, -1));
+          if (isKnown) this.#asking += 1;
+          this.#makeRoom();
+          resolve(isKnown);
+        },
+      };
+      this.#held.add(held);
+      line.held.push(held);
+    });
+  }
+
+  async #answerHeld(watch: Watch, set: WatchSet, isKnown: boolean): Promise<void> {
+    if (!isKnown) return this.#refuse(watch, notKnown());
+    await this.#answer(watch, set);
+    this.#answered();
+  }
+
+  #answered(): void {
+    this.#asking -= 1;
+    this.#makeRoom();
   }
 
   async #answer(watch: Watch, set: WatchSet): Promise<void> {
-    const { roster } = this.#ports;
-    let error: ConnectError | undefined;
+    const { roster, known } = this.#ports;
     try {
       const userIds = await this.#acquainted(set);
       if (watch.ended) return;
+      if (!known.knows(userIds)) throw notKnown();
       // Registered first, looked up second: what changes in between is in the snapshot.
       await this.#learn(roster.set(watch, userIds));
     } catch (thrown) {
-      if (watch.ended) return;
-      error = ConnectError.from(thrown);
-      roster.set(watch, []);
+      this.#refuse(watch, ConnectError.from(thrown));
+      return;
     }
+    this.#tellAnswer(watch, undefined);
+  }
+
+  /** The connection watches nobody. */
+  #refuse(watch: Watch, error: ConnectError): void {
+    if (watch.ended) return;
+    this.#ports.roster.set(watch, []);
+    this.#tellAnswer(watch, error);
+  }
+
+  #tellAnswer(watch: Watch, error: ConnectError | undefined): void {
     if (watch.ended) return;
     watch.answered = true;
     this.#tell({ connection: watch.connection, people: watch.people, error });
@@ -193,6 +278,7 @@ export class WatchStream implements Watcher {
     const line = this.#lines.get(connection);
     if (line === undefined) return;
     this.#lines.delete(connection);
+    giveUp(line.held);
     this.#ports.roster.unwatch(line.watch);
   }
 
@@ -214,6 +300,15 @@ export class WatchStream implements Watcher {
     };
   }
 }
+
+/** In their order; each takes itself off the list. */
+function giveUp(held: readonly Held[]): void {
+  for (const one of [...held]) one.decide(false);
+}
+
+/** Whoever asks here about them knows of other instances than this one, for a moment. */
+export const notKnown = (): ConnectError =>
+  unavailable("it is not known here whether these users are online");
 
 function snapshotOf({ connection, people, error }: Answer): Snapshot {
   return {

@@ -1,7 +1,13 @@
 /** Who is reachable where: users, their connections and the gateways that hold them. It must not know about streams or time. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { invalid, overloaded } from "../mesh/errors.ts";
-import type { Attachment, Publication, Push } from "../proto/gen/parley/session/v1/session_pb.ts";
+import type {
+  Attachment,
+  Payload,
+  Publication,
+  Push,
+} from "../proto/gen/parley/session/v1/session_pb.ts";
+import { Commits } from "./commits.ts";
 import type { GatewayLink, Notice, OnlineWatcher } from "./ports.ts";
 
 /** One life of a gateway's stream. */
@@ -26,7 +32,11 @@ export interface Session {
   readonly origin: string;
   /** Its number alone, for the pushes that go to it only: made once, as most do. */
   readonly alone: number[];
-  /** The user's next older session. */
+  /** It was attached before, nobody knows when, and announced again. */
+  readonly again: boolean;
+  /** Its place in the order of all attachments here. */
+  readonly place: number;
+  /** The user's next older session; those that were announced again are taken as older than the others. */
   older: Session | undefined;
 }
 
@@ -35,7 +45,13 @@ export interface RegistryLimits {
   readonly userSessionsMax: number;
 }
 
+const resync: Payload = {
+  $typeName: "parley.session.v1.Payload",
+  payload: { case: "resync", value: true },
+};
+
 export class Registry {
+  readonly commits = new Commits();
   readonly #users = new Map<string, Session>();
   readonly #gateways = new Map<string, Gateway>();
   readonly #origins = new Map<string, Session>();
@@ -70,8 +86,15 @@ export class Registry {
     gateway.sessions.clear();
   }
 
-  /** From now on what is published for the user is pushed to the connection. */
-  attach(gateway: Gateway, { connection, userId, deviceId }: Attachment): void {
+  /** The leases of these lives ended: their gateways are ended. */
+  endLives(bootIds: ReadonlySet<string>): void {
+    for (const gateway of this.#gateways.values())
+      if (bootIds.has(gateway.bootId))
+        this.#cut(gateway, new ConnectError("its lease ended: attach again", Code.Aborted));
+  }
+
+  /** From now on what is published for the user is pushed to the connection, unless it was replaced before. */
+  attach(gateway: Gateway, { connection, userId, deviceId, again }: Attachment): void {
     if (userId === "") throw invalid(`the attachment of connection ${connection} names no user`);
     if (!gateway.live) return;
     const known = gateway.sessions.get(connection);
@@ -81,27 +104,30 @@ export class Registry {
     }
     if (known !== undefined) this.detach(gateway, connection);
     const newest = this.#users.get(userId);
-    const replaced = this.#replacedBy(newest, deviceId);
+    if (again && this.#isOutdone(newest, deviceId)) {
+      this.#tell(gateway, { kind: "replaced", connection });
+      return;
+    }
+    const replaced = again ? undefined : this.#replacedBy(newest, deviceId);
     const own = newest === undefined ? userId : newest.userId;
-    const origin = `${gateway.id}/${connection}`;
     const session: Session = {
       gateway,
       connection,
       userId: own,
       deviceId,
-      origin,
+      origin: `${gateway.id}/${connection}`,
       alone: [connection],
-      older: newest,
+      again,
+      place: this.commits.nextPlace(),
+      older: undefined,
     };
-    this.#users.set(own, session);
-    this.#origins.set(origin, session);
+    this.#chain(session, newest);
+    this.#origins.set(session.origin, session);
     gateway.sessions.set(connection, session);
+    this.commits.attached(session);
     if (newest === undefined) this.#changed(own);
     this.#tell(gateway, { kind: "attached", connection });
-    if (replaced === undefined) return;
-    replaced.gateway.sessions.delete(replaced.connection);
-    this.#forget(replaced);
-    this.#tell(replaced.gateway, { kind: "replaced", connection: replaced.connection });
+    if (replaced !== undefined) for (const session of replaced) this.#replace(session);
   }
 
   /** The connection ended, or none of that number is there. */
@@ -142,6 +168,11 @@ export class Registry {
     }
   }
 
+  /** The session's device may have missed something. */
+  resync({ gateway, alone: connections }: Session): void {
+    this.#tell(gateway, { $typeName: "parley.session.v1.Push", connections, payload: resync });
+  }
+
   /** Tells the watcher of every change from now on, until the answer is called. */
   watch(watcher: OnlineWatcher): () => void {
     this.#watchers.add(watcher);
@@ -172,16 +203,46 @@ export class Registry {
     return { gateways, users: this.#users.size, sessions, watchers: this.#watchers.size };
   }
 
-  /** Which of a user's sessions goes when one of the device comes. */
-  #replacedBy(newest: Session | undefined, deviceId: string): Session | undefined {
+  /** Which of a user's sessions go when a new one of the device comes: all of the device, or the oldest where there are too many. */
+  #replacedBy(newest: Session | undefined, deviceId: string): Session[] | undefined {
+    let replaced: Session[] | undefined;
     let count = 0;
     let oldest: Session | undefined;
     for (let session = newest; session !== undefined; session = session.older) {
-      if (deviceId !== "" && session.deviceId === deviceId) return session;
+      if (deviceId !== "" && session.deviceId === deviceId) (replaced ??= []).push(session);
       count += 1;
       oldest = session;
     }
-    return count >= this.#limits.userSessionsMax ? oldest : undefined;
+    if (replaced !== undefined || oldest === undefined) return replaced;
+    return count >= this.#limits.userSessionsMax ? [oldest] : undefined;
+  }
+
+  /** Whether one that is announced again has no place: its device connected anew since, or its user has too many. */
+  #isOutdone(newest: Session | undefined, deviceId: string): boolean {
+    let count = 0;
+    for (let session = newest; session !== undefined; session = session.older) {
+      if (deviceId !== "" && session.deviceId === deviceId && !session.again) return true;
+      count += 1;
+    }
+    return count >= this.#limits.userSessionsMax;
+  }
+
+  #chain(session: Session, newest: Session | undefined): void {
+    if (newest === undefined || !session.again) {
+      session.older = newest;
+      this.#users.set(session.userId, session);
+      return;
+    }
+    let oldest = newest;
+    while (oldest.older !== undefined) oldest = oldest.older;
+    oldest.older = session;
+  }
+
+  #replace(session: Session): void {
+    const { gateway, connection } = session;
+    gateway.sessions.delete(connection);
+    this.#forget(session);
+    this.#tell(gateway, { kind: "replaced", connection });
   }
 
   /** The first number may be a session's own list, which nobody may change. */

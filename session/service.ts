@@ -3,7 +3,10 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { ConnectError } from "@connectrpc/connect";
 import { invalid, overloaded, unavailable } from "../mesh/errors.ts";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
+import type { Peers } from "../mesh/peers.ts";
 import { Gather, Pipe } from "../mesh/pipe.ts";
+import { Ring } from "../mesh/ring.ts";
+import { GatewayService } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import type {
   AttachRequest,
   AttachResponse,
@@ -16,6 +19,7 @@ import type {
   WatchOnlineRequest,
   WatchOnlineResponse,
 } from "../proto/gen/parley/session/v1/session_pb.ts";
+import type { OpenCommits } from "./commits.ts";
 import type { SessionConfig } from "./config.ts";
 import { Outbox } from "./outbox.ts";
 import type { Gateway } from "./registry.ts";
@@ -36,6 +40,10 @@ export class SessionServer implements Running<typeof SessionService> {
   readonly registry: Registry;
   readonly #surroundings: Surroundings;
   readonly #config: SessionConfig;
+  readonly #gateways: Peers;
+  /** The gateways that were there when their list last changed. */
+  #leased: ReadonlySet<string> = new Set();
+  #unwatch: () => void = () => undefined;
   /** How each stream that is under way is ended. */
   readonly #ends = new Set<End>();
   #closed = false;
@@ -44,9 +52,12 @@ export class SessionServer implements Running<typeof SessionService> {
     this.#surroundings = surroundings;
     this.#config = config;
     this.registry = new Registry(config);
+    this.#gateways = surroundings.peers(GatewayService);
   }
 
   start(): Promise<void> {
+    this.#unwatch = this.#gateways.watch(() => this.#endLeases());
+    this.#endLeases();
     return Promise.resolve();
   }
 
@@ -56,8 +67,17 @@ export class SessionServer implements Running<typeof SessionService> {
 
   close(): Promise<void> {
     this.#closed = true;
+    this.#unwatch();
     for (const end of this.#ends) end(unavailable("session is closing"));
     return Promise.resolve();
+  }
+
+  /** Connections end with their gateway's lease, whatever its stream does. One that is not in the list yet may attach. */
+  #endLeases(): void {
+    const leased = new Set(this.#gateways.present.map(({ id }) => id));
+    const ended = new Set([...this.#leased].filter((id) => !leased.has(id)));
+    this.#leased = leased;
+    if (ended.size > 0) this.registry.endLives(ended);
   }
 
   async *#attach(
@@ -103,26 +123,44 @@ export class SessionServer implements Running<typeof SessionService> {
   #publish(requests: AsyncIterable<PublishRequest>): AsyncIterable<PublishResponse> {
     const responses = new Pipe<PublishResponse>(1);
     const leave = this.#enter((error) => responses.end(error));
+    const commits = this.registry.commits.begin();
     const read = async (): Promise<void> => {
-      for await (const { publications } of requests) this.#route(publications);
+      for await (const { publications, indexedCommits } of requests) {
+        this.#route(publications, commits);
+        this.#indexed(indexedCommits, commits);
+      }
     };
     read()
       .then(
         () => responses.end(),
         (error: unknown) => responses.end(ConnectError.from(error)),
       )
-      .finally(leave);
+      .finally(() => {
+        commits.end();
+        leave();
+      });
     return responses;
   }
 
-  #route(publications: readonly Publication[]): void {
-    for (const publication of publications) this.registry.route(publication);
+  #route(publications: readonly Publication[], commits: OpenCommits): void {
+    for (const publication of publications) {
+      this.registry.route(publication);
+      if (publication.commit !== 0n) commits.passed(publication.commit, publication.userIds);
+    }
+  }
+
+  #indexed(indexed: readonly bigint[], commits: OpenCommits): void {
+    for (const commit of indexed)
+      for (const session of commits.indexed(commit)) this.registry.resync(session);
   }
 
   async *#watchOnline(
-    _request: WatchOnlineRequest,
+    { presenceIds, presenceId }: WatchOnlineRequest,
     { signal }: HandlerContext,
   ): AsyncGenerator<WatchOnlineResponse, undefined> {
+    const ring = new Ring(presenceIds);
+    const isTold = (userId: string): boolean =>
+      ring.ids.length === 0 || ring.of(userId) === presenceId;
     const edges = new Gather<string>(this.#surroundings.clock, this.#config.edgesMax);
     let why: ConnectError | undefined;
     const finish = (error?: ConnectError): void => {
@@ -132,14 +170,14 @@ export class SessionServer implements Running<typeof SessionService> {
     const leave = this.#enter(finish);
     const unwatch = this.registry.watch({
       changed: (userId) => {
-        if (edges.ended || edges.add(userId)) return;
+        if (edges.ended || !isTold(userId) || edges.add(userId)) return;
         finish(overloaded("the watcher does not keep up with who comes and goes: watch again"));
       },
     });
     const abort = (): void => finish();
     signal.addEventListener("abort", abort, { once: true });
     try {
-      yield* onlineResponses(this.registry.onlineUserIds(), () => true);
+      yield* onlineResponses(this.registry.onlineUserIds().filter(isTold), () => true);
       yield onlineResponse({ initialComplete: true });
       for await (const batch of edges)
         yield* onlineResponses([...new Set(batch)], (userId) => this.registry.isOnline(userId));

@@ -1,7 +1,6 @@
 /** Who shares a conversation with whom. */
-import { Kind } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { isPresent } from "./history.ts";
-import { directId } from "../mesh/ids.ts";
+import { directId, directUsers } from "../mesh/ids.ts";
 import type { Store } from "./ports.ts";
 
 /** So many lookups in one turn of the event loop. */
@@ -17,28 +16,21 @@ export async function acquaintedOf(
   otherUserIds: readonly string[],
   turn: () => Promise<void>,
 ): Promise<string[]> {
+  const conversations = new Set(await store.memberOf(userId));
+  // Nobody leaves a direct conversation.
+  const found = new Set(otherUserIds.filter((other) => conversations.has(directId(userId, other))));
   let lookups = 0;
-  async function presentIn(conversationId: string, userIds: readonly string[]): Promise<boolean[]> {
-    lookups += userIds.length;
+  for (const conversationId of conversations) {
+    if (directUsers(conversationId) !== undefined) continue;
+    const left = otherUserIds.filter((other) => !found.has(other));
+    if (left.length === 0) break;
+    lookups += left.length;
     if (lookups > lookupsATurn) {
       lookups = 0;
       await turn();
     }
-    return (await store.members(conversationId, userIds)).map(isPresent);
-  }
-
-  const found = new Set<string>();
-  for (const other of new Set(otherUserIds)) {
-    const present = await presentIn(directId(userId, other), [userId, other]);
-    if (present.every(Boolean)) found.add(other);
-  }
-  const rows = await store.index(userId);
-  for (const { conversationId, state, member } of rows) {
-    if (state?.kind === Kind.DIRECT || !isPresent(member)) continue;
-    const left = otherUserIds.filter((other) => !found.has(other));
-    if (left.length === 0) break;
-    const present = await presentIn(conversationId, left);
-    for (const [index, other] of left.entries()) if (present[index] === true) found.add(other);
+    const members = await store.members(conversationId, left);
+    for (const [at, other] of left.entries()) if (isPresent(members[at])) found.add(other);
   }
   return otherUserIds.filter((other) => found.has(other));
 }

@@ -1,9 +1,10 @@
 /** One stream of batches: hands them to the store in their order and answers each when it is known what became of it. */
 import { ConnectError } from "@connectrpc/connect";
-import { overloaded } from "../mesh/errors.ts";
+import { overloaded, unavailable } from "../mesh/errors.ts";
 import { Pipe } from "../mesh/pipe.ts";
 import type { AppendRequest, AppendResponse } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Stage } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { UnknownOutcome } from "./errors.ts";
 import type { Store } from "./ports.ts";
 
 /** Batches of one stream that may be under way; more are not read before one is answered. */
@@ -63,7 +64,9 @@ class AppendStream {
       await this.#store.append(request, () => this.#answer(answer(batchId, Stage.COMMITTED)));
       this.#answer(answer(batchId, Stage.INDEXED));
     } catch (error) {
-      this.#answer(answer(batchId, Stage.FAILED, ConnectError.from(error)));
+      // Another instance knows better what became of it: the caller sends it again there.
+      if (error instanceof UnknownOutcome) this.answers.end(unavailable(error.message));
+      else this.#answer(answer(batchId, Stage.FAILED, ConnectError.from(error)));
     }
     this.#underWay -= 1;
     this.#fewer?.();

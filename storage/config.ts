@@ -48,3 +48,56 @@ export function storageConfig(read: EnvReader): StorageConfig {
     ),
   };
 }
+
+/** The store of a cluster. */
+export interface CassandraConfig {
+  /** "host:port" of nodes to begin with. */
+  readonly contactPoints: readonly string[];
+  readonly datacenter: string;
+  readonly keyspace: string;
+  /** Copies of each row that the keyspace has to keep. */
+  readonly replication: number;
+  /** Requests under way. */
+  readonly inFlightMax: number;
+  readonly username: string | undefined;
+  readonly password: string | undefined;
+}
+
+export function cassandraConfig(read: EnvReader): CassandraConfig {
+  const keyspace = read.string(
+    "CASSANDRA_KEYSPACE",
+    "parley",
+    "the keyspace that keeps everything",
+  );
+  if (!/^[a-z][a-z0-9_]{0,47}$/.test(keyspace))
+    read.wrong(
+      `PARLEY_CASSANDRA_KEYSPACE must be 1 to 48 of a-z, 0-9 and _, beginning with a letter, not "${keyspace}"`,
+    );
+  return {
+    keyspace,
+    contactPoints: read.list(
+      "CASSANDRA",
+      ["127.0.0.1:9042"],
+      "host:port of nodes of Cassandra to begin with",
+    ),
+    datacenter: read.string(
+      "CASSANDRA_DATACENTER",
+      "datacenter1",
+      "the data centre whose nodes are asked",
+    ),
+    replication: read.int(
+      "CASSANDRA_REPLICATION",
+      3,
+      [1, 9],
+      "copies of each row in the data centre; another number there is refused",
+    ),
+    inFlightMax: read.int(
+      "CASSANDRA_IN_FLIGHT_MAX",
+      1_024,
+      [16, 32_768],
+      "requests to Cassandra that may be under way",
+    ),
+    username: read.optional("CASSANDRA_USERNAME", "who logs in at Cassandra"),
+    password: read.optional("CASSANDRA_PASSWORD", "the password for it"),
+  };
+}

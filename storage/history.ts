@@ -3,6 +3,7 @@ import type {
   Cell,
   ConversationState,
   ConversationWrite,
+  IndexRow,
   Member,
   Page,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
@@ -30,27 +31,37 @@ export function refusal(log: KeptLog, write: ConversationWrite): string | undefi
     if (state !== undefined) return stateRefusal(log, state);
     return log.headSeq > 0 ? undefined : "there is no such conversation: it begins with a record";
   }
-  let seq = first.seq - 1;
-  let term = termAt(log, seq);
+  const term = termAt(log, first.seq - 1);
   if (term === undefined) {
     return `seq ${first.seq} does not follow on ${log.topSeq}, the last that is kept: open the conversation again`;
   }
+  if (first.previousTerm !== term) {
+    return `seq ${first.seq} was written after a record of term ${first.previousTerm}, but term ${term} is kept there: open the conversation again`;
+  }
+  for (const cell of cells) {
+    if (cell.seq > log.topSeq) break;
+    const refused = againRefusal(log, cell);
+    if (refused !== undefined) return refused;
+  }
+  return chainRefusal(write);
+}
+
+/** What is wrong with a write by itself, whatever is kept; undefined where nothing is. */
+export function chainRefusal({ cells, state }: ConversationWrite): string | undefined {
+  const [first] = cells;
+  if (first === undefined) return undefined;
+  let seq = first.seq - 1;
+  let term = seq === 0 ? 0n : first.previousTerm;
   for (const cell of cells) {
     if (cell.seq !== seq + 1) return `seq ${cell.seq} comes after seq ${seq}: write them in order`;
     if (cell.previousTerm !== term) {
-      return `seq ${cell.seq} was written after a record of term ${cell.previousTerm}, but term ${term} is kept there: open the conversation again`;
-    }
-    if (cell.seq <= log.topSeq) {
-      const refused = againRefusal(log, cell);
-      if (refused !== undefined) return refused;
+      return `seq ${cell.seq} was written after a record of term ${cell.previousTerm}, but that one has term ${term}`;
     }
     seq = cell.seq;
     term = cell.term;
   }
-  if (state === undefined || state.headSeq !== seq || state.headTerm !== term) {
-    return `the state is not that of the last cell, seq ${seq} and term ${term}`;
-  }
-  return undefined;
+  if (state?.headSeq === seq && state.headTerm === term) return undefined;
+  return `the state is not that of the last cell, seq ${seq} and term ${term}`;
 }
 
 function termAt(log: KeptLog, seq: number): bigint | undefined {
@@ -133,6 +144,18 @@ export function readable(state: ConversationState, member: Member | undefined): 
   const { floorSeq, leftSeq } = member;
   const headSeq = leftSeq === 0 ? state.headSeq : Math.min(leftSeq, state.headSeq);
   return { floorSeq: Math.max(floorSeq, 1), headSeq };
+}
+
+/** The last seqs that the index's user may read. */
+export function headsOf(rows: readonly IndexRow[]): number[] {
+  return rows.flatMap(({ state, member }) =>
+    state === undefined ? [] : readable(state, member).headSeq,
+  );
+}
+
+/** The conversations in which the index's user is a member now. */
+export function memberOf(rows: readonly IndexRow[]): string[] {
+  return rows.filter(({ member }) => isPresent(member)).map(({ conversationId }) => conversationId);
 }
 
 export const pageRecordsMax = 200;

@@ -1,6 +1,7 @@
 /** All of storage that compositions and tests may import. */
-export { storageConfig } from "./config.ts";
-export type { StorageConfig } from "./config.ts";
+export { migrate, openCassandraStore } from "./cassandra/index.ts";
+export { cassandraConfig, storageConfig } from "./config.ts";
+export type { CassandraConfig, StorageConfig } from "./config.ts";
 export { createStorage } from "./service.ts";
 export type { StorageDeps } from "./service.ts";
 export { openLmdbStore } from "./lmdb.ts";

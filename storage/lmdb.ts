@@ -22,9 +22,10 @@ import { storageDefaults } from "./config.ts";
 import type { StorageConfig } from "./config.ts";
 import type { DataDir } from "./datadir.ts";
 import { lockDataDir } from "./datadir.ts";
+import { headsOf, memberOf } from "./history.ts";
 import { Journal } from "./journal.ts";
 import { Memtable } from "./memtable.ts";
-import type { Store } from "./ports.ts";
+import type { Membership, Opened, Store } from "./ports.ts";
 import { formatVersion, Rows, Tables } from "./tables.ts";
 
 export interface LmdbSettings {
@@ -188,6 +189,22 @@ class LmdbStore implements Store {
     return this.#read(() => this.#memtable.peek(conversationId).state);
   }
 
+  opened(conversationId: string, membersMax: number): Promise<Opened> {
+    return this.#read(() => {
+      const conversation = this.#memtable.peek(conversationId);
+      return { state: conversation.state, members: conversation.membersAfter("", membersMax) };
+    });
+  }
+
+  membership(conversationId: string, userId: string): Promise<Membership | undefined> {
+    return this.#read(() => {
+      const conversation = this.#memtable.peek(conversationId);
+      const { state } = conversation;
+      const member = state === undefined ? undefined : conversation.member(userId);
+      return state === undefined || member === undefined ? undefined : { state, member };
+    });
+  }
+
   cells(conversationId: string, firstSeq: number, lastSeq: number): Promise<Cell[]> {
     return this.#read(() => this.#memtable.peek(conversationId).cells(firstSeq, lastSeq));
   }
@@ -205,6 +222,14 @@ class LmdbStore implements Store {
 
   index(userId: string): Promise<IndexRow[]> {
     return this.#read(() => this.#memtable.index(userId));
+  }
+
+  heads(userId: string): Promise<number[]> {
+    return this.#read(() => headsOf(this.#memtable.index(userId)));
+  }
+
+  memberOf(userId: string): Promise<string[]> {
+    return this.#read(() => memberOf(this.#memtable.index(userId)));
   }
 
   lastSeen(userIds: readonly string[]): Promise<bigint[]> {

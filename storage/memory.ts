@@ -12,8 +12,8 @@ import type {
 import { invalid, unavailable } from "../mesh/errors.ts";
 import { conflictError, revokedError } from "./errors.ts";
 import type { KeptLog } from "./history.ts";
-import { mergeMember, mergeState, refusal } from "./history.ts";
-import type { Store } from "./ports.ts";
+import { headsOf, memberOf, mergeMember, mergeState, refusal } from "./history.ts";
+import type { Membership, Opened, Store } from "./ports.ts";
 import { malformed } from "./shape.ts";
 
 /** What a test may do to a memory store. */
@@ -142,6 +142,19 @@ class InMemory implements MemoryStore {
     return Promise.resolve(this.#logs.get(conversationId)?.state);
   }
 
+  async opened(conversationId: string, membersMax: number): Promise<Opened> {
+    const members = await this.membersAfter(conversationId, "", membersMax);
+    return { state: this.#logs.get(conversationId)?.state, members };
+  }
+
+  async membership(conversationId: string, userId: string): Promise<Membership | undefined> {
+    this.#open();
+    const log = this.#logs.get(conversationId);
+    const member = log?.members.get(userId);
+    if (log?.state === undefined || member === undefined) return Promise.resolve(undefined);
+    return Promise.resolve({ state: log.state, member });
+  }
+
   async cells(conversationId: string, firstSeq: number, lastSeq: number): Promise<Cell[]> {
     this.#open();
     const log = this.#logs.get(conversationId);
@@ -185,6 +198,14 @@ class InMemory implements MemoryStore {
       ];
     });
     return Promise.resolve(rows);
+  }
+
+  async heads(userId: string): Promise<number[]> {
+    return headsOf(await this.index(userId));
+  }
+
+  async memberOf(userId: string): Promise<string[]> {
+    return memberOf(await this.index(userId));
   }
 
   async putLastSeen(seen: readonly LastSeen[]): Promise<void> {

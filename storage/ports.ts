@@ -9,20 +9,35 @@ import type {
   Member,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
+/** A conversation as one user sees it. */
+export interface Membership {
+  readonly state: ConversationState;
+  readonly member: Member;
+}
+
+/** What a new owner begins with. */
+export interface Opened {
+  readonly state: ConversationState | undefined;
+  /** The first of the members, by id. */
+  readonly members: readonly Member[];
+}
+
 /**
  * Keeps logs, indexes, members, revocations, last-seen times and which media belong where.
  *
  * - What a write resolved for survives a crash at any moment. A write that rejected is never seen, by anybody, unless it is
  *   written again. Rejections are ConnectErrors: RESOURCE_EXHAUSTED or UNAVAILABLE where trying again later makes sense.
- * - Writes take effect in the order of their calls, and reads see all writes that have resolved.
+ * - Writes take effect in the order of their calls, and reads see all writes that have resolved. Where a batch fails, those on the same
+ *   conversations that were handed over meanwhile fail, too.
  * - What is handed over, in either direction, nobody changes afterwards.
  */
 export interface Store {
   /**
    * Keeps a batch, all or nothing where the store can. Calls `committed` when it is durable, where that comes before the end;
    * resolves when every member's index shows it, too.
-   * ABORTED: the incarnation is revoked. FAILED_PRECONDITION: a cell does not link to what is kept (see history.ts).
-   * INVALID_ARGUMENT: the batch can never be kept.
+   * ABORTED: the incarnation is revoked, or must write no more. FAILED_PRECONDITION: a cell does not link to what is kept (see
+   * history.ts), as far as the store can tell without reading it. INVALID_ARGUMENT: the batch can never be kept.
+   * An UnknownOutcome (errors.ts): it closes, and the batch is to be sent again, the same in every bit, to another instance.
    */
   append(batch: AppendRequest, committed: () => void): Promise<void>;
   /** From when it resolves no batch of the incarnation is kept, and all that were are seen by reads. For good. */
@@ -30,14 +45,25 @@ export interface Store {
 
   /** The state at the index head, or undefined where there is no such conversation. */
   conversation(conversationId: string): Promise<ConversationState | undefined>;
-  /** Cells with first <= seq <= last, in order of seq, above the index head too; holes are left out. */
+  /** The state and the first members, `membersMax` at most: for a new owner, who goes on with `membersAfter`. */
+  opened(conversationId: string, membersMax: number): Promise<Opened>;
+  /** What a present or former member sees; undefined where there is no such conversation or the user was never a member. */
+  membership(conversationId: string, userId: string): Promise<Membership | undefined>;
+  /**
+   * Cells with first <= seq <= last, in order of seq, above the index head too; holes are left out. What is behind a hole of thousands
+   * may be left out, too: it was never committed.
+   */
   cells(conversationId: string, firstSeq: number, lastSeq: number): Promise<Cell[]>;
   /** Present and former members by their ids, in the order asked. */
   members(conversationId: string, userIds: readonly string[]): Promise<(Member | undefined)[]>;
   /** Present and former members with ids greater than that one, ordered by id, `limit` at most. */
   membersAfter(conversationId: string, afterUserId: string, limit: number): Promise<Member[]>;
-  /** Every conversation in which the user is or was a member, ordered by conversation id. */
+  /** Every conversation in which the user is or was a member, ordered by conversation id. Only here do states have least cursors. */
   index(userId: string): Promise<IndexRow[]>;
+  /** The last seq that the user may read, of every conversation of the index. */
+  heads(userId: string): Promise<number[]>;
+  /** The conversations in which the user is a member now. */
+  memberOf(userId: string): Promise<string[]>;
 
   /** A time that is lower than the kept one changes nothing. */
   putLastSeen(seen: readonly LastSeen[]): Promise<void>;

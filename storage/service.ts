@@ -23,7 +23,7 @@ import { acquaintedOf } from "./acquaintance.ts";
 import { appendStream } from "./append.ts";
 import { isPresent, pageRange, readable } from "./history.ts";
 import { getMedia, putMedia } from "./mediaservice.ts";
-import type { MediaStore, Store } from "./ports.ts";
+import type { MediaStore, Membership, Store } from "./ports.ts";
 import { sendMark } from "./record.ts";
 
 export interface StorageDeps {
@@ -97,10 +97,11 @@ async function* openConversation(
   store: Store,
   conversationId: string,
 ): AsyncGenerator<OpenResponse, void> {
-  const state = await store.conversation(conversationId);
+  const opened = await store.opened(conversationId, membersAResponse);
+  const { state } = opened;
   const tail = await store.cells(conversationId, (state?.headSeq ?? 0) + 1, seqMax);
   const $typeName = "parley.storage.v1.OpenResponse";
-  let members = await store.membersAfter(conversationId, "", membersAResponse);
+  let members = [...opened.members];
   yield { $typeName, state, members, tail };
   for (let last = lastOf(members); last !== undefined; last = lastOf(members)) {
     members = await store.membersAfter(conversationId, last, membersAResponse);
@@ -126,9 +127,8 @@ async function read(store: Store, { pages: asked }: ReadRequest): Promise<ReadRe
 async function readPage(store: Store, page: Page, bytesMax: number): Promise<PageResult> {
   const $typeName = "parley.storage.v1.PageResult";
   const { conversationId, userId } = page;
-  const state = await store.conversation(conversationId);
-  const [member] = userId === "" ? [] : await store.members(conversationId, [userId]);
-  if (state === undefined || (userId !== "" && member === undefined)) {
+  const { state, member } = await seenBy(store, conversationId, userId);
+  if (state === undefined) {
     return { $typeName, found: false, records: [], headSeq: 0, floorSeq: 0 };
   }
   const seen = readable(state, member);
@@ -148,6 +148,17 @@ async function readPage(store: Store, page: Page, bytesMax: number): Promise<Pag
   return { $typeName, found: true, records: lowest ? records : records.reverse(), ...seen };
 }
 
+/** The state, where the user may see it; without a user, as a service sees it. */
+async function seenBy(
+  store: Store,
+  conversationId: string,
+  userId: string,
+): Promise<Partial<Membership>> {
+  if (userId !== "") return (await store.membership(conversationId, userId)) ?? {};
+  const state = await store.conversation(conversationId);
+  return state === undefined ? {} : { state };
+}
+
 async function findSend(
   store: Store,
   { conversationId, senderId, clientId, afterSeq }: FindSendRequest,
@@ -155,17 +166,16 @@ async function findSend(
 ): Promise<FindSendResponse> {
   if (clientId.length === 0) throw invalid("the client_id is missing");
   const sender = Buffer.from(senderId);
-  const headSeq = (await store.conversation(conversationId))?.headSeq ?? 0;
-  for (let from = afterSeq + 1; from <= seqMax;) {
-    const to = from <= headSeq ? Math.min(from + scannedCells - 1, headSeq) : seqMax;
-    for (const { seq, record } of await store.cells(conversationId, from, to)) {
+  for (let from = afterSeq + 1; from <= seqMax; from += scannedCells) {
+    const cells = await store.cells(conversationId, from, from + scannedCells - 1);
+    if (cells.length === 0) break;
+    for (const { seq, record } of cells) {
       const mark = sendMark(record);
       if (Buffer.compare(mark.clientId, clientId) !== 0) continue;
       if (Buffer.compare(mark.senderId, sender) !== 0) continue;
       return { $typeName: "parley.storage.v1.FindSendResponse", seq, timeMs: BigInt(mark.timeMs) };
     }
-    from = to + 1;
-    if (from <= headSeq) await turn();
+    await turn();
   }
   return { $typeName: "parley.storage.v1.FindSendResponse", seq: 0, timeMs: 0n };
 }
@@ -198,12 +208,9 @@ async function headSums(
   const sums: bigint[] = [];
   let rowsSinceTurn = 0;
   for (const userId of userIds) {
-    let sum = 0;
-    for (const { state, member } of await store.index(userId)) {
-      if (state !== undefined) sum += readable(state, member).headSeq;
-      rowsSinceTurn += 1;
-    }
-    sums.push(BigInt(sum));
+    const heads = await store.heads(userId);
+    sums.push(BigInt(heads.reduce((sum, headSeq) => sum + headSeq, 0)));
+    rowsSinceTurn += heads.length;
     if (rowsSinceTurn < summedRows) continue;
     rowsSinceTurn = 0;
     await turn();

@@ -3,11 +3,14 @@
 /** The largest message either way. */
 export const maxMessageBytes = 4 * 1024 * 1024;
 
-/**
- * How long a connection may be silent before it is asked for a sign of life. Longer than any grace of closing: a ping on a connection
- * that drains would end the calls still under way on it.
- */
-export const keepaliveMs = 20_000;
+/** How long a connection is left without being asked for a sign of life: a peer whose host vanished says nothing else. */
+export const keepaliveMs = 5_000;
 
 /** How long the sign of life may take before the connection is taken for dead. */
 export const keepaliveTimeoutMs = 5_000;
+
+/** How long a connection may take until both sides know one another. */
+export const handshakeMs = 10_000;
+
+/** How long calls wait for an instance to come where there is none. */
+export const noInstanceMs = 2_000;

@@ -4,14 +4,17 @@ import type { DescMessage, DescMethod, Message } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { ServerDuplexStream } from "@grpc/grpc-js";
+import type { Socket } from "node:net";
 import type { Logger } from "pino";
 import { Call, over } from "../call.ts";
-import type { CallSettings } from "../call.ts";
+import type { Asked, CallSettings } from "../call.ts";
 import { systemClock } from "../clock.ts";
 import type { Clock } from "../clock.ts";
 import { publicError, unavailable } from "../errors.ts";
 import { whole } from "../handlers.ts";
 import type { Handler, Handlers } from "../handlers.ts";
+import { listen, openDoor } from "./door.ts";
+import type { Door } from "./door.ts";
 import { Incoming } from "./incoming.ts";
 import {
   keepaliveTimeoutMs,
@@ -34,14 +37,15 @@ export interface GrpcServerOptions {
   maxMessageBytes?: number;
   /** Calls under way at once on one connection. */
   maxCallsPerConnection?: number;
-  credentials?: ServerCredentials;
+  /** Who may come in; everybody, unencrypted, if not given. */
+  credentials?: Door;
 }
 
 export interface GrpcServer {
   readonly port: number;
   /**
-   * Takes no new calls, ends streams with UNAVAILABLE at once and what else is under way after `graceMs`; answers when all connections are
-   * closed.
+   * Takes no new connections and streams, and ends streams with UNAVAILABLE at once. Unary calls are served until none is under way, and
+   * ended with UNAVAILABLE after `graceMs`. Answers when all connections are closed, a turn after `graceMs` at the latest.
    */
   close(graceMs: number): Promise<void>;
 }
@@ -49,69 +53,130 @@ export interface GrpcServer {
 type Stream = ServerDuplexStream<Buffer, Buffer>;
 
 export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
-  const { host, port, handlers, log, clock = systemClock } = options;
-  const { credentials = ServerCredentials.createInsecure() } = options;
-  const { maxMessageBytes = defaultMaxMessageBytes, maxCallsPerConnection = 1_000 } = options;
-  const settings: CallSettings = {
-    protocolName: "grpc",
-    clock,
-    onInternalError: (error, method) =>
-      log.error({ err: error, rpc: nameOf(method) }, "a call failed for a reason of ours"),
-    calls: new Set(),
-  };
-  const server = new Server({
-    "grpc.max_receive_message_length": maxMessageBytes,
-    "grpc.max_send_message_length": maxMessageBytes,
-    "grpc.max_concurrent_streams": maxCallsPerConnection,
-    "grpc.keepalive_time_ms": keepaliveMs,
-    "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
-    "grpc.enable_channelz": 0,
+  const { host, port, log, credentials = openDoor } = options;
+  const serving = new Serving(options);
+  const { injectConnection } = serving.server.createConnectionInjector(
+    ServerCredentials.createInsecure(),
+  );
+  const listener = credentials.open(injectConnection, log);
+  const sockets = new Set<Socket>();
+  listener.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
   });
-  handlers.each((handler) => register(server, handler, settings, maxMessageBytes));
-  const bound = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(
-      `${host.includes(":") ? `[${host}]` : host}:${port}`,
-      credentials,
-      (error, at) => (error === null ? resolve(at) : reject(error)),
-    );
-  });
-  return { port: bound, close: (graceMs) => close(server, settings, graceMs) };
+  const bound = await listen(listener, host, port);
+  listener.on("error", (err) => log.error({ err }, "a connection could not be taken"));
+  let closed: Promise<void> | undefined;
+  async function close(graceMs: number): Promise<void> {
+    listener.close();
+    await serving.close(graceMs);
+    // Those that never came as far as the server.
+    for (const socket of sockets) socket.destroy();
+  }
+  return { port: bound, close: (graceMs) => (closed ??= close(graceMs)) };
 }
+
+/** What is under way, and how it ends. */
+class Serving {
+  readonly server: Server;
+  readonly settings: CallSettings;
+  readonly maxMessageBytes: number;
+  /** Called when no call is under way, while closing. */
+  #idle: (() => void) | undefined;
+
+  constructor({ handlers, log, clock = systemClock, ...options }: GrpcServerOptions) {
+    const { maxMessageBytes = defaultMaxMessageBytes, maxCallsPerConnection = 1_000 } = options;
+    this.maxMessageBytes = maxMessageBytes;
+    this.settings = {
+      protocolName: "grpc",
+      clock,
+      onInternalError: (error, method) =>
+        log.error({ err: error, rpc: nameOf(method) }, "a call failed for a reason of ours"),
+      calls: new Set(),
+    };
+    this.server = new Server({
+      "grpc.max_receive_message_length": maxMessageBytes,
+      "grpc.max_send_message_length": maxMessageBytes,
+      "grpc.max_concurrent_streams": maxCallsPerConnection,
+      "grpc.keepalive_time_ms": keepaliveMs,
+      "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
+      "grpc.enable_channelz": 0,
+    });
+    handlers.each((handler) => register(this, handler));
+  }
+
+  /** Throws where it is closing, and the call might be under way for ever. */
+  begin(handler: Handler, asked: Asked): Call {
+    if (this.#idle !== undefined && handler.method.methodKind !== "unary") throw closing();
+    const call = new Call(handler, asked, this.settings);
+    call.onEnd(() => this.#ended());
+    return call;
+  }
+
+  #ended(): void {
+    if (this.settings.calls.size === 0) this.#idle?.();
+  }
+
+  /**
+   * Connections are told to end (GOAWAY) only when no call is under way: the library's next sign of life on one that was told, from either
+   * side, would end the calls on it.
+   */
+  async close(graceMs: number): Promise<void> {
+    const { calls, clock } = this.settings;
+    const idle = new Promise<void>((resolve) => (this.#idle = resolve));
+    const endAll = (): void => {
+      for (const call of calls) call.end(closing(), closing());
+    };
+    for (const call of calls) {
+      if (call.context.method.methodKind !== "unary") call.end(closing(), closing());
+    }
+    this.#ended();
+    await new Promise<void>((resolve) => {
+      const cancel = clock.after(graceMs, () => {
+        endAll();
+        // The statuses of those go out in this turn.
+        clock.afterTurn(() => {
+          this.server.forceShutdown();
+          resolve();
+        });
+      });
+      void idle.then(() =>
+        this.server.tryShutdown(() => {
+          cancel();
+          resolve();
+        }),
+      );
+    });
+  }
+}
+
+const closing = (): ConnectError => unavailable("this server is closing");
 
 function nameOf({ parent, name }: DescMethod): string {
   return `${parent.typeName}/${name}`;
 }
 
 /** All kinds of call look alike on the wire, so that all are served as streams both ways. */
-function register(
-  server: Server,
-  handler: Handler,
-  settings: CallSettings,
-  maxMessageBytes: number,
-): void {
+function register(serving: Serving, handler: Handler): void {
   const same = (bytes: Buffer): Buffer => bytes;
-  const answer = (stream: Stream): void => serveCall(stream, handler, settings, maxMessageBytes);
-  server.register(`/${nameOf(handler.method)}`, answer, same, same, "bidi");
+  const answer = (stream: Stream): void => serveCall(stream, handler, serving);
+  serving.server.register(`/${nameOf(handler.method)}`, answer, same, same, "bidi");
 }
 
-function serveCall(
-  stream: Stream,
-  handler: Handler,
-  settings: CallSettings,
-  maxMessageBytes: number,
-): void {
+function serveCall(stream: Stream, handler: Handler, serving: Serving): void {
   const dueMs = Number(stream.getDeadline());
   const timeoutMs = Number.isFinite(dueMs) ? dueMs - systemClock.now() : undefined;
   const header = toHeaders(stream.metadata);
   try {
-    const call = new Call(
-      handler,
-      { signal: undefined, timeoutMs, header, contextValues: undefined },
-      settings,
-    );
+    const call = serving.begin(handler, {
+      signal: undefined,
+      timeoutMs,
+      header,
+      contextValues: undefined,
+    });
     // A call that ended well or was answered is told here, too.
     stream.on("cancelled", () => call.end(over(), over()));
-    void answer(stream, handler, call, maxMessageBytes);
+    void answer(stream, handler, call, serving.maxMessageBytes);
   } catch (error) {
     stream.emit("error", toStatus(publicError(error)));
   }
@@ -162,29 +227,4 @@ function decode(type: DescMessage, bytes: Buffer): Message {
       error,
     );
   }
-}
-
-async function close(
-  server: Server,
-  { calls, clock }: CallSettings,
-  graceMs: number,
-): Promise<void> {
-  const error = unavailable("this server is closing");
-  for (const call of calls) {
-    if (call.context.method.methodKind !== "unary") call.end(error, error);
-  }
-  await new Promise<void>((resolve) => {
-    const cancel = clock.after(graceMs, () => {
-      for (const call of calls) call.end(error, error);
-      // The statuses of those go out in this turn.
-      clock.afterTurn(() => {
-        server.forceShutdown();
-        resolve();
-      });
-    });
-    server.tryShutdown(() => {
-      cancel();
-      resolve();
-    });
-  });
 }

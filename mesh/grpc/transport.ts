@@ -13,6 +13,7 @@ import { Client, credentials as channelCredentials } from "@grpc/grpc-js";
 import type { ChannelCredentials } from "@grpc/grpc-js";
 import { systemClock } from "../clock.ts";
 import type { Clock } from "../clock.ts";
+import type { InstanceList } from "../directory.ts";
 import { overloaded, unavailable } from "../errors.ts";
 import { once } from "../handlers.ts";
 import { toldLater } from "../relay.ts";
@@ -24,10 +25,13 @@ import {
   maxMessageBytes as defaultMaxMessageBytes,
 } from "./limits.ts";
 import { encode } from "./outgoing.ts";
+import { anyInstance } from "./resolver.ts";
 
 export interface GrpcTransportOptions {
   /** "host:port". */
-  address: string;
+  address?: string;
+  /** Instead of an address: any of these, in turn. */
+  instances?: InstanceList;
   /** For deadlines. */
   clock?: Clock;
   /** The largest message sent or taken. */
@@ -56,13 +60,15 @@ class Channel implements GrpcTransport {
   #closed = false;
 
   constructor(options: GrpcTransportOptions) {
-    const { address, clock = systemClock, maxCalls = 1_000 } = options;
+    const { address = "", instances, clock = systemClock, maxCalls = 1_000 } = options;
+    const any = instances === undefined ? undefined : anyInstance(instances);
     const { maxMessageBytes = defaultMaxMessageBytes } = options;
     const { credentials = channelCredentials.createInsecure() } = options;
     this.#clock = clock;
     this.#maxMessageBytes = maxMessageBytes;
     this.#maxCalls = maxCalls;
-    this.#client = new Client(address, credentials, {
+    this.#client = new Client(any?.target ?? address, credentials, {
+      ...any?.options,
       "grpc.max_receive_message_length": maxMessageBytes,
       "grpc.max_send_message_length": maxMessageBytes,
       // A retry would keep copies of what a long-lived stream sends; callers try again themselves.

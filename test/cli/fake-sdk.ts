@@ -27,7 +27,13 @@ import {
 
 export const noonMs = Date.UTC(2026, 10, 24, 12, 0);
 
-const trail = { transport: "websocket", failures: 0, openFailures: 0, refused: false } as const;
+const trail = {
+  transport: "websocket",
+  failures: 0,
+  openFailures: 0,
+  refused: false,
+  url: "",
+} as const;
 
 export function message(
   conversationId: string,
@@ -137,12 +143,12 @@ export class FakeSdk implements ChatSdk {
   }
 
   stop(code: number, reason: string): void {
-    const why = { code, reason, retryAfterMs: 0, fault: "none" } as const;
+    const why = { code, reason, retryAfterMs: 0, fault: "none", url: "" } as const;
     this.become({ t: "stopped", trail, why });
   }
 
   wait(delayMs: number): void {
-    const why = { code: 1006, reason: "gone", retryAfterMs: 0, fault: "none" } as const;
+    const why = { code: 1006, reason: "gone", retryAfterMs: 0, fault: "none", url: "" } as const;
     this.become({ t: "waiting", trail, delayMs, why });
   }
 

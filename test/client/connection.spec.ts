@@ -142,6 +142,58 @@ describe("the client's connection", () => {
     assert.equal(run(live, [closed(lost), { t: "start" }]).t, "connecting");
   });
 
+  describe("sent elsewhere", () => {
+    const elsewhere = (url: string, atMs = 0): ConnectionEvent =>
+      closed(closing(4005, "", "none", 300, url), atMs);
+    const eu = "https://eu.example.org";
+    const sent = run(begin(rules), [...opening, elsewhere(eu)]);
+
+    it("goes there next, when the server said", () => {
+      assert.equal(sent.t === "waiting" && sent.delayMs, 300);
+      assert.equal(sent.trail.url, eu);
+      const there = run(sent, [{ t: "waited" }, { t: "opened" }, welcomed]);
+      assert.deepEqual([there.t, there.trail.url], ["live", eu]);
+    });
+
+    it("goes back to the configured address where no welcome comes from there, whatever is said there", () => {
+      for (const event of [
+        closed(lost),
+        elsewhere("https://us.example.org"),
+        closed(closing(0, "")),
+      ]) {
+        const back = run(sent, [{ t: "waited" }, { t: "opened" }, event]);
+        assert.deepEqual([back.t, back.trail.url], ["waiting", ""]);
+      }
+      const blocked = run(sent, [{ t: "waited" }, closed(lost), { t: "waited" }, closed(lost)]);
+      assert.deepEqual([blocked.trail.transport, blocked.trail.openFailures], ["websocket", 1]);
+    });
+
+    it("goes back to it after a link that was lost, and after a stop", () => {
+      const there = run(sent, [{ t: "waited" }, { t: "opened" }, welcomed]);
+      assert.equal(next(there, closed(lost), rules).trail.url, "");
+      assert.equal(next(there, { t: "stop", why: closing(1000, "") }, rules).trail.url, "");
+      const drained = closed(closing(4001, "", "none", 0, "https://eu2.example.org"));
+      assert.equal(next(there, drained, rules).trail.url, "https://eu2.example.org");
+    });
+
+    it("cannot spin between servers that point at each other: waits grow", () => {
+      let state = begin(rules);
+      const delays: number[] = [];
+      const urls = new Set<string>();
+      for (let tries = 0; tries < 12; tries += 1) {
+        const event = elsewhere(tries % 2 === 0 ? eu : "https://us.example.org");
+        state = run(state, [{ t: "start" }, { t: "opened" }, event]);
+        assert.ok(state.t === "waiting");
+        delays.push(state.delayMs);
+        urls.add(state.trail.url);
+      }
+      assert.deepEqual([...urls].toSorted(), ["", eu]);
+      // Half of a ceiling that doubles, from the 300 ms on that the server says.
+      assert.deepEqual(delays.slice(0, 4), [300, 500, 1_000, 2_000]);
+      assert.equal(delays.at(-1), 15_000);
+    });
+  });
+
   it("ignores what does not fit", () => {
     assert.equal(next(live, { t: "opened" }, rules), live);
     assert.equal(next(begin(rules), closed(lost), rules).t, "idle");

@@ -82,6 +82,8 @@ export class FakeServer {
   webSockets = true;
   streams = true;
   goodToken: string | undefined;
+  /** All that a Subscribe stream says, where it is set. */
+  goodbye: { reason: number; reconnectAfterMs: number; url: string } | undefined;
   heartbeatMs = 30_000;
   user = "alice";
   #http: Server;
@@ -395,6 +397,10 @@ export class FakeServer {
     this.calls.push("subscribe");
     this.#tellWatchers();
     this.#authenticate(headers);
+    if (this.goodbye !== undefined) {
+      yield create(SubscribeResponseSchema, { event: { case: "goodbye", value: this.goodbye } });
+      return;
+    }
     const gone = new Promise<undefined>((resolve) =>
       signal.addEventListener("abort", () => resolve(undefined)),
     );

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { Code } from "@connectrpc/connect";
 import fc from "fast-check";
 import { Conversation } from "../../delivery/conversation.ts";
-import { groupId, kindOf } from "../../delivery/ids.ts";
-import { directUsers } from "../../mesh/ids.ts";
+import { kindOf } from "../../delivery/ids.ts";
+import { directUsers, groupId } from "../../mesh/ids.ts";
 import { decodeRecord } from "../../delivery/record.ts";
 import { Kind } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 
@@ -11,19 +11,18 @@ const idOf = (n: number): Uint8Array => new Uint8Array(16).fill(n);
 const text = (body: string): Uint8Array =>
   Buffer.concat([Buffer.from([0x0a, body.length]), Buffer.from(body)]);
 
-function direct(): Conversation {
-  const conversation = new Conversation("d:alice:bob", Kind.DIRECT);
+function direct(epoch = 7n): Conversation {
+  const conversation = new Conversation("d:alice:bob", Kind.DIRECT, epoch);
   conversation.begin(["alice", "bob"]);
   return conversation;
 }
 
 function group(...userIds: string[]): Conversation {
-  const conversation = new Conversation("g:0123456789abcdefghijkl", Kind.GROUP);
+  const conversation = new Conversation("g:0123456789abcdefghijkl", Kind.GROUP, 7n);
   conversation.change(
     "alice",
     idOf(0),
     { added: ["alice", ...userIds], removed: [], title: "G" },
-    1n,
     1_000,
   );
   return conversation;
@@ -33,7 +32,7 @@ describe("a conversation", () => {
   it("gives seqs without holes, in the order of the sends (P3, P4)", () => {
     const conversation = direct();
     const seqs = [1, 2, 3].map(
-      (n) => conversation.append("alice", idOf(n), text(`${n}`), 7n, 1_000 + n).place.seq,
+      (n) => conversation.append("alice", idOf(n), text(`${n}`), 1_000 + n).place.seq,
     );
     assert.deepEqual(seqs, [1, 2, 3]);
     assert.equal(conversation.headOrdinal, 3);
@@ -41,8 +40,8 @@ describe("a conversation", () => {
 
   it("answers a second try with the first one's place (P2)", () => {
     const conversation = direct();
-    const first = conversation.append("alice", idOf(1), text("hello"), 7n, 1_000);
-    const second = conversation.append("alice", idOf(1), text("hello"), 7n, 9_000);
+    const first = conversation.append("alice", idOf(1), text("hello"), 1_000);
+    const second = conversation.append("alice", idOf(1), text("hello"), 9_000);
     assert.equal(second.kind, "duplicate");
     assert.deepEqual(second.place, first.place);
     assert.equal(conversation.headSeq, 1);
@@ -50,37 +49,37 @@ describe("a conversation", () => {
 
   it("takes the same client_id of another user for another message", () => {
     const conversation = direct();
-    conversation.append("alice", idOf(1), text("a"), 7n, 1_000);
-    assert.equal(conversation.append("bob", idOf(1), text("b"), 7n, 1_000).kind, "appended");
+    conversation.append("alice", idOf(1), text("a"), 1_000);
+    assert.equal(conversation.append("bob", idOf(1), text("b"), 1_000).kind, "appended");
   });
 
   it("links each record to the term before it", () => {
-    const conversation = direct();
-    const first = conversation.append("alice", idOf(1), text("a"), 7n, 1_000);
-    const second = conversation.append("alice", idOf(2), text("b"), 9n, 1_000);
-    assert.ok(first.kind === "appended" && second.kind === "appended");
+    const before = direct();
+    const first = before.append("alice", idOf(1), text("a"), 1_000);
+    const later = direct(9n);
+    later.restore(before.state());
+    const second = later.append("alice", idOf(2), text("b"), 1_000);
+    const third = later.append("alice", idOf(3), text("c"), 1_000);
+    assert.ok(first.kind === "appended" && second.kind === "appended" && third.kind === "appended");
     assert.deepEqual([first.cell.previousTerm, first.cell.term], [0n, 7n]);
     assert.deepEqual([second.cell.previousTerm, second.cell.term], [7n, 9n]);
+    assert.deepEqual([third.cell.previousTerm, third.cell.term], [9n, 9n]);
   });
 
   it("never lets a record's time fall", () => {
     const conversation = direct();
-    conversation.append("alice", idOf(1), text("a"), 7n, 5_000);
-    const { place } = conversation.append("alice", idOf(2), text("b"), 7n, 1_000);
+    conversation.append("alice", idOf(1), text("a"), 5_000);
+    const { place } = conversation.append("alice", idOf(2), text("b"), 1_000);
     assert.equal(place.timeMs, 5_000);
   });
 
   it("forgets old first tries, but none that is not committed", () => {
     const conversation = direct();
     const numbered = (n: number): Uint8Array => Buffer.from(String(n).padStart(16, "0"));
-    for (let n = 1; n <= 2_000; n += 1)
-      conversation.append("alice", numbered(n), text("x"), 7n, 1_000);
+    for (let n = 1; n <= 2_000; n += 1) conversation.append("alice", numbered(n), text("x"), 1_000);
     conversation.committed(1_000);
-    assert.equal(
-      conversation.append("alice", numbered(1_001), text("x"), 7n, 1_000).kind,
-      "duplicate",
-    );
-    assert.equal(conversation.append("alice", numbered(1), text("x"), 7n, 1_000).kind, "appended");
+    assert.equal(conversation.append("alice", numbered(1_001), text("x"), 1_000).kind, "duplicate");
+    assert.equal(conversation.append("alice", numbered(1), text("x"), 1_000).kind, "appended");
   });
 
   it("moves cursors forward only (P5)", () => {
@@ -90,8 +89,7 @@ describe("a conversation", () => {
     fc.assert(
       fc.property(moves, (all) => {
         const conversation = direct();
-        for (let n = 1; n <= 20; n += 1)
-          conversation.append("alice", idOf(n), text("x"), 7n, 1_000);
+        for (let n = 1; n <= 20; n += 1) conversation.append("alice", idOf(n), text("x"), 1_000);
         const bob = conversation.present("bob");
         let before = { ...bob };
         for (const [delivered, read] of all) {
@@ -106,7 +104,7 @@ describe("a conversation", () => {
 
   it("refuses a cursor beyond the head", () => {
     const conversation = direct();
-    conversation.append("alice", idOf(1), text("x"), 7n, 1_000);
+    conversation.append("alice", idOf(1), text("x"), 1_000);
     assert.throws(() => conversation.checkCursor(2, 0), { code: Code.InvalidArgument });
     assert.throws(() => conversation.checkCursor(0, 2), { code: Code.InvalidArgument });
     conversation.checkCursor(1, 1);
@@ -114,15 +112,14 @@ describe("a conversation", () => {
 
   it("counts messages, not membership changes", () => {
     const conversation = group("bob");
-    conversation.append("alice", idOf(1), text("x"), 7n, 1_000);
+    conversation.append("alice", idOf(1), text("x"), 1_000);
     conversation.change(
       "alice",
       idOf(2),
       { added: ["carol"], removed: [], title: undefined },
-      7n,
       1_000,
     );
-    conversation.append("alice", idOf(3), text("x"), 7n, 1_000);
+    conversation.append("alice", idOf(3), text("x"), 1_000);
     assert.deepEqual(
       [0, 1, 2, 3, 4].map((seq) => conversation.ordinalAt(seq)),
       [0, 0, 1, 1, 2],
@@ -136,12 +133,11 @@ describe("a conversation", () => {
 
   it("lets a new member read from its joining on, and a former one to its removal (P8)", () => {
     const conversation = group("bob");
-    conversation.append("alice", idOf(1), text("x"), 7n, 1_000);
+    conversation.append("alice", idOf(1), text("x"), 1_000);
     conversation.change(
       "alice",
       idOf(2),
       { added: ["carol"], removed: ["bob"], title: undefined },
-      7n,
       1_000,
     );
     assert.equal(conversation.members.get("carol")?.floorSeq, 3);
@@ -152,7 +148,7 @@ describe("a conversation", () => {
 
   it("knows the least cursor of the others for each member", () => {
     const conversation = group("bob", "carol");
-    for (let n = 1; n <= 3; n += 1) conversation.append("alice", idOf(n), text("x"), 7n, 1_000);
+    for (let n = 1; n <= 3; n += 1) conversation.append("alice", idOf(n), text("x"), 1_000);
     conversation.moveCursor(conversation.present("bob"), 3, 2, 1);
     conversation.moveCursor(conversation.present("carol"), 4, 4, 3);
     const { leastRead } = conversation.state();
@@ -161,7 +157,7 @@ describe("a conversation", () => {
 
   it("writes what it assigned into the record", () => {
     const conversation = direct();
-    const verdict = conversation.append("bob", idOf(4), text("hi"), 7n, 1_234);
+    const verdict = conversation.append("bob", idOf(4), text("hi"), 1_234);
     assert.ok(verdict.kind === "appended");
     const record = decodeRecord(verdict.cell.record);
     assert.deepEqual(

@@ -183,7 +183,7 @@ for (const [mode, start] of Object.entries(meshes)) {
     });
 
     it("revokes the owner before, then claims, then reads (takeover)", async () => {
-      world.owners.push({ incarnation: "before", epoch: 5n });
+      world.ownedBefore("before", 5n);
       await world.start();
       assert.deepEqual(world.events, ["revoke", "claim"]);
       assert.deepEqual(world.revoked, ["before"]);
@@ -193,7 +193,7 @@ for (const [mode, start] of Object.entries(meshes)) {
     });
 
     it("adopts the records that follow on and link, and writes them again under its epoch; the rest is void (P1, P3)", async () => {
-      world.owners.push({ incarnation: "before", epoch: 5n });
+      world.ownedBefore("before", 5n);
       const tail = [cell(3, 5n, 2n, 3), cell(4, 5n, 5n, 4), cell(5, 3n, 3n, 5), cell(7, 5n, 5n, 7)];
       world.kept = { state: stateAt(2, 2n), members, tail };
       await world.start();
@@ -219,7 +219,7 @@ for (const [mode, start] of Object.entries(meshes)) {
     });
 
     it("adopts nothing across a hole, whatever the terms say (P3)", async () => {
-      world.owners.push({ incarnation: "before", epoch: 5n });
+      world.ownedBefore("before", 5n);
       const tail = [cell(3, 5n, 2n, 3), cell(5, 5n, 5n, 5)];
       world.kept = { state: stateAt(2, 2n), members, tail };
       await world.start();
@@ -231,11 +231,11 @@ for (const [mode, start] of Object.entries(meshes)) {
       world.answer = (batch) => [response(batch, Stage.FAILED, Code.Aborted, "revoked")];
       await world.start();
       world.send(1, "alice", direct, 1);
-      const outcome = await world.outcome(1);
-      assert.ok(outcome.case === "refused" && outcome.value.code === Code.Unavailable);
+      const { id } = world.identity;
+      assert.equal((await world.outcome(1)).case, "notOwner");
+      assert.notEqual(world.identity.id, id, "another life began");
       world.send(2, "alice", direct, 2);
-      const later = await world.outcome(2);
-      assert.ok(later.case === "refused" && later.value.code === Code.Unavailable);
+      assert.equal((await world.outcome(2)).case, "notOwner");
       assert.equal(world.publications.length, 0);
     });
 
@@ -357,6 +357,27 @@ for (const [mode, start] of Object.entries(meshes)) {
           3,
           "nothing left to change",
         );
+      });
+
+      it("that become too large for index rows write those of all members once more", async () => {
+        await world.start();
+        const many = Array.from({ length: 255 }, (_, n) => `u${n}`);
+        const id = (await create3(many)).response?.conversation?.conversationId ?? "";
+        const rows = (): number | undefined => world.appends.at(-1)?.writes[0]?.indexUserIds.length;
+        assert.equal(rows(), 256);
+        const add = (n: number): Promise<unknown> =>
+          world.client.updateGroup({
+            userId: "alice",
+            request: {
+              conversationId: id,
+              clientId: new Uint8Array(16).fill(n),
+              addMemberIds: [`v${n}`],
+            },
+          });
+        await add(2);
+        assert.equal(rows(), 256, "those who were members before");
+        await add(3);
+        assert.equal(rows(), 0);
       });
 
       it("of more than 16 members hear of cursors together (P9)", async () => {

@@ -1,13 +1,16 @@
 /** Delivery alone, between a storage and a session that tests script and watch. */
-import { create } from "@bufbuild/protobuf";
+import { type DescService, create } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { pino } from "pino";
-import { type Registry, type ShardOwner, createDelivery } from "../../delivery/index.ts";
+import { type Pace, createDelivery, embeddedPace } from "../../delivery/index.ts";
 import { ManualClock } from "../../mesh/clock.ts";
+import { Identity } from "../../mesh/identity.ts";
 import type { Running } from "../../mesh/lifecycle.ts";
 import type { Mesh } from "../../mesh/mesh.ts";
+import { PeerTable, peerOf } from "../../mesh/peers.ts";
 import { Pipe } from "../../mesh/pipe.ts";
 import { seededRandom } from "../../mesh/random.ts";
+import { MemoryShards, type ShardOwner } from "../../mesh/shards.ts";
 import {
   DeliveryService,
   type ExchangeRequest,
@@ -42,13 +45,42 @@ export interface Kept {
   tail: Cell[];
 }
 
+export interface WorldOptions {
+  shards?: number;
+  pace?: Pace;
+}
+
+/** Notes what is claimed. */
+class NotedShards extends MemoryShards {
+  readonly #events: string[];
+
+  constructor(count: number, events: string[]) {
+    super(count);
+    this.#events = events;
+  }
+
+  override async replace(
+    shard: number,
+    expected: ShardOwner | undefined,
+    incarnation: string,
+  ): Promise<ShardOwner | undefined> {
+    const owner = await super.replace(shard, expected, incarnation);
+    this.#events.push("claim");
+    return owner;
+  }
+}
+
 export class World {
   readonly appends: AppendRequest[] = [];
   readonly publications: Publication[] = [];
   readonly outcomes: Outcome[] = [];
   readonly revoked: string[] = [];
   readonly finds: { afterSeq: number }[] = [];
-  readonly owners: (ShardOwner | undefined)[] = [undefined];
+  readonly random = seededRandom(1);
+  readonly identity = new Identity(this.random);
+  readonly deliveries: PeerTable;
+  readonly shards: NotedShards;
+  readonly pace: Pace;
   /** What happened between the services, in order. */
   readonly events: string[] = [];
   readonly clock = new ManualClock();
@@ -62,8 +94,11 @@ export class World {
   readonly #abort = new AbortController();
   delivery: Running<typeof DeliveryService> | undefined;
 
-  constructor(mesh: Mesh) {
+  constructor(mesh: Mesh, { shards = 1, pace = embeddedPace }: WorldOptions = {}) {
     this.mesh = mesh;
+    this.pace = pace;
+    this.shards = new NotedShards(shards, this.events);
+    this.deliveries = new PeerTable([peerOf(this.identity.id, mesh.transport(DeliveryService))]);
   }
 
   get client(): Client<typeof DeliveryService> {
@@ -78,28 +113,28 @@ export class World {
       listSessions: () => ({}),
       publish: (requests) => this.#publish(requests),
     });
-    const registry: Registry = {
-      shards: 1,
-      read: () => Promise.resolve(this.owners.at(-1)),
-      replace: (_shard, expected, incarnation) => {
-        if (this.owners.at(-1) !== expected) return Promise.resolve(undefined);
-        this.events.push("claim");
-        const next = { incarnation, epoch: (expected?.epoch ?? 0n) + 1n };
-        this.owners.push(next);
-        return Promise.resolve(next);
-      },
-    };
+    const { random, mesh } = this;
+    const transport = mesh.transport(StorageService);
+    const sessions = new PeerTable([peerOf("session-1", transport)]);
     const surroundings = {
       clock: this.clock,
-      random: seededRandom(1),
+      random,
       log: pino({ level: "silent" }),
-      transport: () => this.mesh.transport(StorageService),
+      identity: this.identity,
+      transport: () => transport,
+      peers: ({ typeName }: DescService) =>
+        typeName === SessionService.typeName ? sessions : this.deliveries,
     };
     const config = { conversationsMax: 1_000, waitingMax: 100, cursorGatherMs: 1_000 };
-    this.delivery = createDelivery(surroundings, config, registry);
+    this.delivery = createDelivery(surroundings, config, this.shards, this.pace);
     this.mesh.serve(DeliveryService, this.delivery.service);
     await this.delivery.start();
     void this.#listen();
+  }
+
+  /** Another process owned the shard before. */
+  ownedBefore(incarnation: string, epoch: bigint, shard = 0): void {
+    this.shards.learn(shard, { incarnation, epoch });
   }
 
   async close(): Promise<void> {

@@ -37,7 +37,7 @@ const badTokens: Readonly<Record<string, [make: () => Promise<string>, said: Reg
   ],
 };
 
-for (const [mode, start] of Object.entries(modes)) {
+for (const [mode, start] of modes.entries()) {
   describe(`bad input, ${mode}`, () => {
     let town: Town;
     let witness: SocketDevice;

@@ -17,7 +17,7 @@ const is =
   (one: Presence): boolean =>
     one.userId === userId && one.availability === availability;
 
-for (const [mode, start] of Object.entries(modes)) {
+for (const [mode, start] of modes.entries()) {
   for (const [protocol, open] of Object.entries(protocols)) {
     describe(`devices over ${protocol}, ${mode}`, () => {
       let town: Town;
@@ -101,18 +101,21 @@ for (const [mode, start] of Object.entries(modes)) {
         const second = await town.device(open, "ivan", "phone");
         const { reason } = await first.inbox.until("a goodbye", ({ goodbye }) => goodbye);
         assert.equal(reason, CloseReason.REPLACED);
-        const { connections } = await town
-          .operator(GatewayService)
-          .listConnections({ userId: "ivan" });
+        const connections = await town.connectionsOf("ivan");
         assert.deepEqual(connections.map(({ deviceId }) => deviceId).toSorted(), ["desk", "phone"]);
         for (const one of [other, second]) assert.equal(one.inbox.goodbye, undefined);
       });
 
       it("comes back when operators send it away", async () => {
         const judy = await town.device(open, "judy", "phone");
-        const gateway = town.operator(GatewayService);
-        const { ended } = await gateway.disconnect({ target: { case: "userId", value: "judy" } });
-        assert.equal(ended, 1);
+        const target = { case: "userId", value: "judy" } as const;
+        const answers = await Promise.all(
+          town.operators(GatewayService).map((gateway) => gateway.disconnect({ target })),
+        );
+        assert.equal(
+          answers.reduce((sum, { ended }) => sum + ended, 0),
+          1,
+        );
         const { reason } = await judy.inbox.until("a goodbye", ({ goodbye }) => goodbye);
         assert.equal(reason, CloseReason.DRAINING);
         const back = await town.device(open, "judy", "phone");

@@ -6,7 +6,7 @@ import type { Device } from "../support/device.ts";
 import { modes } from "../support/parley.ts";
 import { Town, newClientId, syncAll, synced, textInto, textOf } from "../support/town.ts";
 
-for (const [mode, start] of Object.entries(modes)) {
+for (const [mode, start] of modes.entries()) {
   for (const [protocol, open] of Object.entries(protocols)) {
     describe(`groups over ${protocol}, ${mode}`, () => {
       let town: Town;

@@ -2,7 +2,6 @@
 import assert from "node:assert/strict";
 import { setMaxListeners } from "node:events";
 import { ConnectError } from "@connectrpc/connect";
-import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { chatClient } from "../support/device.ts";
 import type { Device } from "../support/device.ts";
 import { postCall, subscribeUnread } from "../support/http.ts";
@@ -16,7 +15,7 @@ const outboxMaxBytes = 262_144;
 /** What systems keep for a reader that does not read, and much more than that. */
 const messagesMax = 3_000;
 
-for (const [mode, start] of Object.entries(modes)) {
+for (const [mode, start] of modes.entries()) {
   describe(`P9, ${mode}`, () => {
     let town: Town;
     before(async () => {
@@ -34,9 +33,6 @@ for (const [mode, start] of Object.entries(modes)) {
       const { conversation } = await by.createGroup(request);
       return conversation?.conversationId ?? "";
     }
-
-    const connectionsOf = async (userId: string) =>
-      (await town.operator(GatewayService).listConnections({ userId })).connections;
 
     /** Sends, at the pace of those who read, until `enough`; answers with the last seq. */
     async function fill(
@@ -70,7 +66,7 @@ for (const [mode, start] of Object.entries(modes)) {
       await slow.inbox.record(id, 1);
       slow.socket.pause();
       const last = await fill(alice, id, [bob], async () => {
-        const connections = await connectionsOf("slow");
+        const connections = await town.connectionsOf("slow");
         return connections.length === 0;
       });
       assert.deepEqual(
@@ -99,10 +95,10 @@ for (const [mode, start] of Object.entries(modes)) {
       const other = await town.onConnect("idler", "other");
       const unread = await subscribeUnread(town.url, "idler");
       await asked(5_000, "a stream", async () =>
-        (await connectionsOf("idler")).length === 2 ? true : undefined,
+        (await town.connectionsOf("idler")).length === 2 ? true : undefined,
       );
       let last = await fill(alice, id, [bob, other], async () => {
-        const waiting = (await connectionsOf("idler")).map(({ outboxBytes }) => outboxBytes);
+        const waiting = (await town.connectionsOf("idler")).map(({ outboxBytes }) => outboxBytes);
         return Math.max(...waiting) > outboxMaxBytes - 2 * sixteenKiB.length;
       });
       // One round more than there is room for.
@@ -204,7 +200,7 @@ for (const [mode, start] of Object.entries(modes)) {
       await assert.rejects(hello(50), /more than 50 connections: close some first/);
       await sockets[0]?.close();
       await asked(5_000, "room", async () =>
-        (await connectionsOf("many")).length === 49 ? true : undefined,
+        (await town.connectionsOf("many")).length === 49 ? true : undefined,
       );
       await hello(51);
     });

@@ -13,7 +13,7 @@ async function sync(parley: RunningParley, userId: string): Promise<Response> {
   });
 }
 
-for (const [mode, start] of Object.entries(modes)) {
+for (const [mode, start] of modes.entries()) {
   describe(`limits of calls (${mode})`, () => {
     it("holds a user to PARLEY_CALLS_PER_SECOND, and nobody else", async () => {
       const parley = await start({ PARLEY_CALLS_PER_SECOND: "1" });

@@ -10,7 +10,7 @@ import { modes } from "../support/parley.ts";
 import { picture } from "../support/pictures.ts";
 import { Town, newClientId, syncAll, textInto, textTo } from "../support/town.ts";
 
-for (const [mode, start] of Object.entries(modes)) {
+for (const [mode, start] of modes.entries()) {
   describe(`images, ${mode}`, () => {
     let town: Town;
     before(async () => {

@@ -6,7 +6,7 @@ import { modes, newFolder, tokenFor } from "../support/parley.ts";
 import { Shell } from "../support/shell.ts";
 import { root, textOf } from "../support/tree.ts";
 
-for (const [mode, start] of Object.entries(modes)) {
+for (const [mode, start] of modes.entries()) {
   it(`the README's program sends its message (${mode})`, async () => {
     const parley = await start();
     const folder = await newFolder();

@@ -19,7 +19,7 @@ import {
   textTo,
 } from "../support/town.ts";
 
-for (const [mode, start] of Object.entries(modes)) {
+for (const [mode, start] of modes.entries()) {
   for (const [protocol, open] of Object.entries(protocols)) {
     describe(`two people talk over ${protocol}, ${mode}`, () => {
       let town: Town;

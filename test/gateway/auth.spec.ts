@@ -38,13 +38,14 @@ describe("tokens of a shared secret", () => {
   it("are taken, with the user and the end that they name", async () => {
     const { verify } = await open();
     const token = await signDevelopmentToken(secret, "alice", 60, clock);
-    assert.deepEqual(await verify(token), { userId: "alice", expiresMs: clock.now() + 60_000 });
+    const expiresMs = clock.now() + 60_000;
+    assert.deepEqual(await verify(token), { userId: "alice", expiresMs, region: "" });
   });
 
   it("may have no end", async () => {
     const { verify } = await open();
     const token = await signDevelopmentToken(secret, "alice", Infinity, clock);
-    assert.deepEqual(await verify(token), { userId: "alice", expiresMs: Infinity });
+    assert.deepEqual(await verify(token), { userId: "alice", expiresMs: Infinity, region: "" });
   });
 
   it("are refused when missing, malformed or too long", async () => {

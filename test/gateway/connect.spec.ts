@@ -111,7 +111,7 @@ describe("ChatService over Connect", () => {
       seq: 1,
       timeMs: "1700000000000",
     });
-    assert.deepEqual(callers, [{ userId: "alice", deviceId: "laptop", origin: "" }]);
+    assert.deepEqual(callers, [{ userId: "alice", deviceId: "laptop", origin: "", region: "" }]);
   });
 
   it("is called in binary, and over gRPC-Web", async () => {

@@ -12,7 +12,9 @@ import { createAuthenticator } from "../../gateway/auth.ts";
 import { createMedia, mediaLimits } from "../../gateway/media.ts";
 import type { MediaLimits } from "../../gateway/media.ts";
 import { systemClock } from "../../mesh/clock.ts";
+import { Identity } from "../../mesh/identity.ts";
 import { LocalMesh } from "../../mesh/local.ts";
+import { PeerTable } from "../../mesh/peers.ts";
 import { systemRandom } from "../../mesh/random.ts";
 import { StorageService } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { MediaHeader } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
@@ -106,6 +108,8 @@ async function open(limits: Partial<MediaLimits> = {}): Promise<void> {
     clock: systemClock,
     random: systemRandom,
     log: silent,
+    identity: new Identity(systemRandom),
+    peers: () => new PeerTable(),
     transport: () => mesh.transport(StorageService),
   };
   const auth = await createAuthenticator({ secret }, systemClock);

@@ -2,7 +2,7 @@
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { create, fromBinary, toBinary } from "@bufbuild/protobuf";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { DescService, MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { HandlerContext } from "@connectrpc/connect";
 import { pino } from "pino";
@@ -12,9 +12,12 @@ import type { Authenticator, Gateway, GatewayConfig } from "../../gateway/index.
 import { ManualClock } from "../../mesh/clock.ts";
 import { EnvReader } from "../../mesh/env.ts";
 import { unauthenticated } from "../../mesh/errors.ts";
+import { Identity } from "../../mesh/identity.ts";
 import { LocalMesh } from "../../mesh/local.ts";
+import { PeerTable, peerOf } from "../../mesh/peers.ts";
 import { Pipe } from "../../mesh/pipe.ts";
 import { seededRandom } from "../../mesh/random.ts";
+import { ShardTable } from "../../mesh/shards.ts";
 import { DeliveryService, OutcomeSchema } from "../../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import type {
   CreateGroupRequest,
@@ -304,6 +307,17 @@ export class FakePresence {
     });
   }
 
+  /** Says that the set cannot be answered. */
+  refuse({ connection }: WatchSet): void {
+    const $typeName = "parley.presence.v1.Snapshot";
+    const code = Code.Unavailable;
+    this.#responses?.offer({
+      $typeName: "parley.presence.v1.WatchResponse",
+      snapshots: [{ $typeName, connection, presences: [], code, message: "storage is away" }],
+      changes: [],
+    });
+  }
+
   change(connections: number[], userId: string): void {
     this.#responses?.offer({
       $typeName: "parley.presence.v1.WatchResponse",
@@ -374,13 +388,14 @@ export class FakeStorage {
   }
 }
 
-/** "user", "user@soon" (ends in a minute), anything else is wrong. */
+/** "user", "user@soon" (ends in a minute), "user+eu" (of the region eu), anything else is wrong. */
 export const fakeAuth = (clock: ManualClock): Authenticator => ({
   verify(token) {
-    const [userId = "", soon] = token.split("@");
+    const [name = "", soon] = token.split("@");
+    const [userId = "", region = ""] = name.split("+");
     if (!/^[a-z0-9]+$/.test(userId)) return Promise.reject(unauthenticated("the token is wrong"));
     const expiresMs = soon === undefined ? Infinity : clock.now() + 60_000;
-    return Promise.resolve({ userId, expiresMs });
+    return Promise.resolve({ userId, expiresMs, region });
   },
 });
 
@@ -391,6 +406,10 @@ export class World {
   readonly presence = new FakePresence();
   readonly storage = new FakeStorage();
   readonly gateway: Gateway;
+  readonly identity = new Identity(seededRandom(2));
+  /** All owned by the delivery peer. */
+  readonly shards = new ShardTable(4);
+  readonly #peers = new Map<DescService, PeerTable>();
   readonly #server = createServer();
   readonly #mesh: LocalMesh;
   readonly #devices: Device[] = [];
@@ -416,19 +435,33 @@ export class World {
       getMedia: (request: never) => storage.getMedia(request),
     } as never);
     const read = new EnvReader({}, "PARLEY_");
+    for (let shard = 0; shard < this.shards.count; shard += 1)
+      this.shards.learn(shard, { incarnation: "one", epoch: 1n });
     this.gateway = createGateway(
       {
         clock: this.clock,
         random: seededRandom(1),
         log: silent,
+        identity: this.identity,
         transport: (service) => this.#mesh.transport(service),
+        peers: (service) => this.peers(service),
       },
       { ...gatewayConfig(read), gatewayId: "g1", ...config },
       fakeAuth(this.clock),
+      this.shards,
     );
     this.#server.on("upgrade", (request, socket, head) =>
       this.gateway.upgrade(request, socket, head),
     );
+  }
+
+  /** The instances of a service: until the test says otherwise one, "one", that is served here. */
+  peers(service: DescService): PeerTable {
+    const known = this.#peers.get(service);
+    if (known !== undefined) return known;
+    const table = new PeerTable([peerOf("one", this.#mesh.transport(service))]);
+    this.#peers.set(service, table);
+    return table;
   }
 
   get port(): number {

@@ -12,13 +12,12 @@ import type {
 import { PresenceService } from "../../proto/gen/parley/presence/v1/presence_pb.ts";
 import { SessionService } from "../../proto/gen/parley/session/v1/session_pb.ts";
 import { StorageService } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
-import type { Presence } from "../../proto/gen/parley/v1/record_pb.ts";
-import { Availability } from "../../proto/gen/parley/v1/record_pb.ts";
 import type { PresenceConfig } from "../../presence/index.ts";
 import { createPresence } from "../../presence/index.ts";
 import { createSession } from "../../session/index.ts";
 import { Bidi, eventually } from "../session/bidi.ts";
 import { meshes, surroundingsOn } from "../session/meshes.ts";
+import { changesOf, snapshotsOf, textOf } from "./texts.ts";
 import { ScriptedSession, SmallStorage } from "./world.ts";
 
 const config: PresenceConfig = {
@@ -29,25 +28,6 @@ const config: PresenceConfig = {
 };
 
 type Watching = Bidi<MessageInitShape<typeof WatchRequestSchema>, WatchResponse>;
-
-const textOf = (presence: Presence | undefined): string => {
-  if (presence === undefined) return "nothing";
-  const { userId, availability, lastSeenMs } = presence;
-  return availability === Availability.ONLINE
-    ? `${userId} online`
-    : `${userId} offline ${lastSeenMs}`;
-};
-const snapshotsOf = (received: WatchResponse[]) =>
-  received
-    .flatMap(({ snapshots }) => snapshots)
-    .map(({ connection, presences }) => `${connection}: ${presences.map(textOf).join(", ")}`);
-const changesOf = (received: WatchResponse[]) =>
-  received
-    .flatMap(({ changes }) => changes)
-    .map(
-      ({ connections, presence }) =>
-        `${[...connections].sort((a, b) => a - b).join(" ")}: ${textOf(presence)}`,
-    );
 
 for (const [name, startMesh] of Object.entries(meshes)) {
   describe(`presence over the ${name}`, () => {

@@ -3,8 +3,10 @@ import type { Transport } from "@connectrpc/connect";
 import { Code, ConnectError, createRouterTransport } from "@connectrpc/connect";
 import type { ServiceImpl } from "@connectrpc/connect";
 import { Pipe } from "../../mesh/pipe.ts";
+import { Ring } from "../../mesh/ring.ts";
 import type {
   SessionService,
+  WatchOnlineRequest,
   WatchOnlineResponse,
 } from "../../proto/gen/parley/session/v1/session_pb.ts";
 import { StorageService } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
@@ -13,47 +15,74 @@ const notHere = (): never => {
   throw new ConnectError("this test has no such thing", Code.Unimplemented);
 };
 
-/** Says who is online to each watcher as it comes, and later what it is told to say. */
+interface Told {
+  readonly pipe: Pipe<WatchOnlineResponse>;
+  readonly isTold: (userId: string) => boolean;
+}
+
+/** Says who is online to each watcher as it comes, of its users, and later what it is told to say. */
 export class ScriptedSession {
   readonly online = new Set<string>();
   /** False: the list of who is online has no end. */
   completes = true;
-  watches = 0;
-  #told: Pipe<WatchOnlineResponse> | undefined;
+  readonly asked: WatchOnlineRequest[] = [];
+  #told: Told[] = [];
   readonly service: ServiceImpl<typeof SessionService> = {
     attach: notHere,
     publish: notHere,
     listSessions: notHere,
-    watchOnline: () => {
-      this.#told = new Pipe<WatchOnlineResponse>(10_000);
-      this.watches += 1;
-      this.#say({ onlineUserIds: [...this.online], initialComplete: this.completes });
-      return this.#told;
+    watchOnline: (request) => {
+      const { presenceIds, presenceId } = request;
+      const ring = new Ring(presenceIds);
+      const isTold = (userId: string) => presenceIds.length === 0 || ring.of(userId) === presenceId;
+      const told = { pipe: new Pipe<WatchOnlineResponse>(10_000), isTold };
+      this.#told = [...this.#told.filter(({ pipe }) => !pipe.ended), told];
+      this.asked.push(request);
+      say(told, { onlineUserIds: [...this.online], initialComplete: this.completes });
+      return told.pipe;
     },
   };
 
+  get watches(): number {
+    return this.asked.length;
+  }
+
   begins(...userIds: string[]): void {
     for (const userId of userIds) this.online.add(userId);
-    this.#say({ onlineUserIds: userIds });
+    for (const told of this.#told) say(told, { onlineUserIds: userIds });
   }
 
   ends(...userIds: string[]): void {
     for (const userId of userIds) this.online.delete(userId);
-    this.#say({ offlineUserIds: userIds });
+    for (const told of this.#told) say(told, { offlineUserIds: userIds });
+  }
+
+  /** All lists have their end now. */
+  complete(): void {
+    this.completes = true;
+    for (const told of this.#told) say(told, { initialComplete: true });
   }
 
   breakDown(): void {
-    this.#told?.end(new ConnectError("session is away", Code.Unavailable));
+    for (const { pipe } of this.#told)
+      pipe.end(new ConnectError("session is away", Code.Unavailable));
   }
+}
 
-  #say({
+function say(
+  { pipe, isTold }: Told,
+  {
     onlineUserIds = [],
     offlineUserIds = [],
     initialComplete = false,
-  }: Partial<WatchOnlineResponse>): void {
-    const $typeName = "parley.session.v1.WatchOnlineResponse";
-    this.#told?.offer({ $typeName, onlineUserIds, offlineUserIds, initialComplete });
-  }
+  }: Partial<WatchOnlineResponse>,
+): void {
+  pipe.offer({
+    $typeName: "parley.session.v1.WatchOnlineResponse",
+    onlineUserIds: onlineUserIds.filter(isTold),
+    offlineUserIds: offlineUserIds.filter(isTold),
+    initialComplete,
+  });
 }
 
 export class SmallStorage {

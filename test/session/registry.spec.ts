@@ -38,8 +38,10 @@ class FakeLink implements GatewayLink {
   }
 }
 
-const attachment = (connection: number, userId: string, deviceId = "") =>
-  create(AttachmentSchema, { connection, userId, deviceId });
+const attachment = (connection: number, userId: string, deviceId = "", again = false) =>
+  create(AttachmentSchema, { connection, userId, deviceId, again });
+const again = (connection: number, userId: string, deviceId = "") =>
+  attachment(connection, userId, deviceId, true);
 
 function publication(userIds: string[], origins: Partial<Publication> = {}): Publication {
   const value = { conversationId: "d:a:b", seq: 1, record: new Uint8Array([1]) };
@@ -120,6 +122,50 @@ describe("session registry", () => {
       [[[2, 3]], [[7]]],
     );
     assert.deepEqual(edges, ["ann true", "bob true"], "a replacement is no coming and going");
+  });
+
+  it("replaces none for a connection that is announced again, and that one for one that is new", () => {
+    registry.attach(gateways[0], again(1, "ann", "phone"));
+    registry.attach(gateways[1], again(7, "ann", "phone"));
+    assert.deepEqual(registry.sessionsOf("ann").length, 2, "two of which nobody knows the younger");
+    registry.attach(gateways[1], attachment(8, "ann", "phone"));
+    assert.deepEqual(links[0].notices("replaced"), [1]);
+    assert.deepEqual(links[1].notices("replaced"), [7]);
+    assert.deepEqual(links[1].notices("attached"), [7, 8]);
+    registry.attach(gateways[0], again(2, "ann", "phone"));
+    registry.attach(gateways[0], again(3, "ann", "laptop"));
+    registry.attach(gateways[0], again(4, "ann", ""));
+    assert.deepEqual(links[0].notices("replaced"), [1, 2]);
+    assert.deepEqual(links[0].notices("attached"), [1, 3, 4]);
+    // Said twice on one stream it is what it was.
+    registry.attach(gateways[1], again(8, "ann", "phone"));
+    assert.deepEqual(links[1].notices("replaced"), [7]);
+    assert.deepEqual(
+      registry.sessionsOf("ann").map(({ origin }) => origin),
+      ["g2/8", "g1/3", "g1/4"],
+    );
+    assert.deepEqual(edges, ["ann true"]);
+  });
+
+  it("takes one that is announced again as older than any other where a user has too many (P9)", () => {
+    for (const connection of [1, 2, 3]) registry.attach(gateways[0], attachment(connection, "ann"));
+    registry.attach(gateways[1], again(4, "ann"));
+    registry.attach(gateways[1], again(5, "ann"));
+    assert.deepEqual(links[1].notices("replaced"), [5]);
+    registry.attach(gateways[0], attachment(6, "ann"));
+    assert.deepEqual(links[1].notices("replaced"), [5, 4]);
+    assert.deepEqual(links[0].notices("replaced"), []);
+  });
+
+  it("ends the gateways whose leases ended, and no other", () => {
+    registry.attach(gateways[0], attachment(1, "ann", "phone"));
+    const link = new FakeLink();
+    registry.attach(registry.open("g3", "b3", link), attachment(1, "bob", "phone"));
+    registry.endLives(new Set(["b3", "b4"]));
+    assert.equal(link.error?.code, Code.Aborted);
+    assert.match(link.error.rawMessage, /lease ended: attach again/);
+    assert.equal(links[0].error, undefined);
+    assert.deepEqual(edges, ["ann true", "bob true", "bob false"]);
   });
 
   it("holds a bounded number of connections of a user: the oldest goes (P9)", () => {
@@ -205,6 +251,7 @@ describe("session registry", () => {
       connection: fc.integer({ min: 1, max: 6 }),
       userId: fc.constantFrom("ann", "bob"),
       deviceId: fc.constantFrom("", "phone", "laptop"),
+      isAgain: fc.boolean(),
     });
     fc.assert(
       fc.property(fc.array(step, { maxLength: 40 }), (steps) => {
@@ -216,16 +263,23 @@ describe("session registry", () => {
           open.set(id, opened);
           return opened;
         };
-        const table = new Map<string, { userId: string; deviceId: string }>();
-        for (const { what, gateway: id, connection, userId, deviceId } of steps) {
+        const table = new Map<string, { userId: string; deviceId: string; isAgain: boolean }>();
+        for (const { what, gateway: id, connection, userId, deviceId, isAgain } of steps) {
           const { gateway } = open.get(id) ?? openOne(id);
           const place = `${id}/${connection}`;
           if (what === "attach") {
-            for (const [other, session] of table)
-              if (deviceId !== "" && session.userId === userId && session.deviceId === deviceId)
-                table.delete(other);
-            table.set(place, { userId, deviceId });
-            tested.attach(gateway, attachment(connection, userId, deviceId));
+            const known = table.get(place);
+            if (known?.userId !== userId || known.deviceId !== deviceId) {
+              table.delete(place);
+              const others = [...table].filter(
+                ([, session]) =>
+                  deviceId !== "" && session.userId === userId && session.deviceId === deviceId,
+              );
+              if (!isAgain) for (const [other] of others) table.delete(other);
+              if (!isAgain || others.every(([, session]) => session.isAgain))
+                table.set(place, { userId, deviceId, isAgain });
+            }
+            tested.attach(gateway, attachment(connection, userId, deviceId, isAgain));
           } else if (what === "detach") {
             table.delete(place);
             tested.detach(gateway, connection);

@@ -4,18 +4,22 @@ import type { Client } from "@connectrpc/connect";
 import { Code, createClient } from "@connectrpc/connect";
 import { ManualClock } from "../../mesh/clock.ts";
 import type { Mesh } from "../../mesh/mesh.ts";
+import { PeerTable, peerOf } from "../../mesh/peers.ts";
+import { Ring } from "../../mesh/ring.ts";
+import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import type {
   AttachRequestSchema,
   AttachResponse,
   Push,
   PublishRequestSchema,
   PublishResponse,
+  WatchOnlineRequestSchema,
   WatchOnlineResponse,
 } from "../../proto/gen/parley/session/v1/session_pb.ts";
 import { SessionService } from "../../proto/gen/parley/session/v1/session_pb.ts";
 import type { SessionConfig } from "../../session/index.ts";
-import { createSession } from "../../session/index.ts";
-import { Bidi } from "./bidi.ts";
+import { SessionServer } from "../../session/service.ts";
+import { Bidi, eventually } from "./bidi.ts";
 import { meshes, surroundingsOn } from "./meshes.ts";
 
 const config: SessionConfig = {
@@ -38,7 +42,7 @@ const seqsOf = (received: AttachResponse[]) => pushesOf(received).map(seqOf);
 const record = (
   userIds: string[],
   seq: number,
-  more: { exceptOrigin?: string; onlyOrigin?: string } = {},
+  more: { exceptOrigin?: string; onlyOrigin?: string; commit?: bigint } = {},
   bytes = 3,
 ) => ({
   userIds,
@@ -57,16 +61,23 @@ for (const [name, start] of Object.entries(meshes)) {
     let client: Client<typeof SessionService>;
     let close: () => Promise<void>;
     let problems: () => string[];
+    let openCommits: () => number;
+    let gateways: PeerTable;
+
+    const present = (...ids: string[]) =>
+      ids.map((id) => peerOf(id, mesh.transport(GatewayService)));
 
     async function serve(changed: Partial<SessionConfig> = {}): Promise<void> {
       mesh = await start();
-      const running = createSession(surroundingsOn(mesh, new ManualClock()), {
-        ...config,
-        ...changed,
-      });
+      gateways = new PeerTable();
+      const around = surroundingsOn(mesh, new ManualClock(), (service) =>
+        service === GatewayService ? gateways : undefined,
+      );
+      const running = new SessionServer(around, { ...config, ...changed });
       mesh.serve(SessionService, running.service);
       await running.start();
       client = createClient(SessionService, mesh.transport(SessionService));
+      openCommits = () => running.registry.commits.size.open;
       close = () => running.close();
       problems = () => running.problems();
     }
@@ -85,8 +96,10 @@ for (const [name, start] of Object.entries(meshes)) {
     const publish = (): Publishing =>
       new Bidi((requests, options) => client.publish(requests, options));
 
-    const watch = (): Bidi<object, WatchOnlineResponse> =>
-      new Bidi((_requests, options) => client.watchOnline({}, options));
+    const watch = (
+      asked: MessageInitShape<typeof WatchOnlineRequestSchema> = {},
+    ): Bidi<object, WatchOnlineResponse> =>
+      new Bidi((_requests, options) => client.watchOnline(asked, options));
 
     /** What a watcher knows after all that it was told. */
     const online = (received: WatchOnlineResponse[]): string[] => {
@@ -244,6 +257,147 @@ for (const [name, start] of Object.entries(meshes)) {
       await young.until((received) => attachedOf(received).length === 1);
       assert.deepEqual((await client.listSessions({ userId: "ann" })).sessions, []);
       assert.equal((await client.listSessions({ userId: "bob" })).sessions[0]?.bootId, "b2");
+    });
+
+    it("keeps both of two that are announced again, and neither beside one that is new", async () => {
+      await serve();
+      const [one, two] = [attach("g1"), attach("g2")];
+      one.send({ attached: [{ connection: 1, userId: "ann", deviceId: "phone", again: true }] });
+      await one.until((received) => attachedOf(received).includes(1));
+      two.send({ attached: [{ connection: 2, userId: "ann", deviceId: "phone", again: true }] });
+      await two.until((received) => attachedOf(received).includes(2));
+      assert.deepEqual(replacedOf(one.received), []);
+      two.send({ attached: [{ connection: 3, userId: "ann", deviceId: "phone" }] });
+      await one.until((received) => replacedOf(received).includes(1));
+      await two.until((received) => replacedOf(received).includes(2));
+      one.send({ attached: [{ connection: 4, userId: "ann", deviceId: "phone", again: true }] });
+      await one.until((received) => replacedOf(received).includes(4));
+      assert.deepEqual(attachedOf(one.received), [1]);
+      const { sessions } = await client.listSessions({ userId: "ann" });
+      assert.deepEqual(
+        sessions.map(({ connection }) => connection),
+        [3],
+      );
+    });
+
+    it("ends a gateway's connections with its lease, and only with one that it had (P7)", async () => {
+      await serve();
+      gateways.replace(present("b1", "b2"));
+      const [leased, other, early] = [attach("g1", "b1"), attach("g2", "b2"), attach("g3", "b3")];
+      for (const [at, gateway] of [leased, other, early].entries()) {
+        gateway.send({ attached: [{ connection: 1, userId: `user ${at}` }] });
+        await gateway.until((received) => attachedOf(received).length === 1);
+      }
+      gateways.replace(present("b2"));
+      const error = await leased.ended;
+      assert.equal(error?.code, Code.Aborted);
+      assert.match(error.rawMessage, /its lease ended: attach again/);
+      assert.deepEqual((await client.listSessions({ userId: "user 0" })).sessions, []);
+      gateways.replace(present("b2", "b3"));
+      gateways.replace(present("b2"));
+      assert.equal((await early.ended)?.code, Code.Aborted);
+      other.send({ attached: [{ connection: 2, userId: "user 2" }] });
+      await other.until((received) => attachedOf(received).length === 2);
+      const back = attach("g1", "b4");
+      back.send({ attached: [{ connection: 1, userId: "user 0" }] });
+      await back.until((received) => attachedOf(received).length === 1);
+    });
+
+    it("tells devices to sync that attached between a commit and its index, and no others (P6)", async () => {
+      await serve();
+      const gateway = attach("g1");
+      const publisher = publish();
+      const resyncs = () =>
+        pushesOf(gateway.received)
+          .filter(({ payload }) => payload?.payload.case === "resync")
+          .flatMap(({ connections }) => connections);
+      const attached = async (connection: number, userId: string) => {
+        gateway.send({ attached: [{ connection, userId }] });
+        await gateway.until((received) => attachedOf(received).includes(connection));
+      };
+      await attached(1, "ann");
+      publisher.send({ publications: [record(["ann", "bob"], 1, { commit: 7n })] });
+      await gateway.until((received) => seqsOf(received).includes(1));
+      await attached(2, "bob");
+      await attached(3, "eve");
+      // In one request too: the record passes first.
+      publisher.send({
+        publications: [record(["ann"], 2, { commit: 8n })],
+        indexedCommits: [7n, 8n],
+      });
+      await gateway.until(() => resyncs().length > 0);
+      await attached(4, "ann");
+      publisher.send({ publications: [record(["ann"], 3, { commit: 9n })], indexedCommits: [9n] });
+      await gateway.until((received) => seqsOf(received).includes(3));
+      assert.deepEqual(resyncs(), [2]);
+    });
+
+    it("forgets the open commits of a publisher whose stream ends", async () => {
+      await serve();
+      const gateway = attach("g1");
+      gateway.send({ attached: [{ connection: 1, userId: "ann" }] });
+      await gateway.until((received) => attachedOf(received).length === 1);
+      for (const end of ["finish", "abort"] as const) {
+        const before = pushesOf(gateway.received).length;
+        const publisher = publish();
+        publisher.send({ publications: [record(["ann"], 1, { commit: 1n })] });
+        await gateway.until((received) => pushesOf(received).length > before);
+        assert.equal(openCommits(), 1);
+        publisher[end]();
+        await eventually(() => openCommits() === 0);
+      }
+    });
+
+    it("ends a publisher that never says what is indexed, and no other (P9)", async () => {
+      await serve();
+      const [greedy, other] = [publish(), publish()];
+      const publications = Array.from({ length: 4_096 }, (_, at) => ({
+        userIds: ["ann"],
+        commit: BigInt(at + 1),
+      }));
+      for (let round = 0; round < 16; round += 1) greedy.send({ publications });
+      await eventually(() => openCommits() === 4_096);
+      greedy.send({ publications: [{ userIds: ["ann"], commit: 1n }] });
+      assert.equal((await greedy.ended)?.code, Code.ResourceExhausted);
+      await eventually(() => openCommits() === 0);
+      const gateway = attach("g1");
+      gateway.send({ attached: [{ connection: 1, userId: "ann" }] });
+      await gateway.until((received) => attachedOf(received).length === 1);
+      other.send({ publications: [record(["ann"], 1)] });
+      await gateway.until((received) => seqsOf(received).includes(1));
+    });
+
+    it("tells each instance of presence of its own users only, and one that is not among them of none", async () => {
+      await serve();
+      const gateway = attach("g1");
+      const presenceIds = ["p1", "p2", "p3"];
+      const users = Array.from({ length: 300 }, (_, at) => `user ${at}`);
+      const first = users.slice(0, 150);
+      gateway.send({ attached: first.map((userId, at) => ({ connection: at, userId })) });
+      await gateway.until((received) => attachedOf(received).length === first.length);
+      const watchers = [...presenceIds, "p4"].map((presenceId) =>
+        watch({ presenceIds, presenceId }),
+      );
+      const all = watch();
+      for (const watcher of [...watchers, all])
+        await watcher.until((received) => received.some(({ initialComplete }) => initialComplete));
+      gateway.send({
+        attached: users.slice(150).map((userId, at) => ({ connection: 150 + at, userId })),
+        detached: [0, 1, 2],
+      });
+      await all.until((received) => online(received).length === 297);
+      const ring = new Ring(presenceIds);
+      for (const [at, presenceId] of [...presenceIds, "p4"].entries()) {
+        const mine = users.slice(3).filter((userId) => ring.of(userId) === presenceId);
+        const watcher = watchers[at];
+        await watcher?.until((received) => online(received).length === mine.length);
+        assert.deepEqual(online(watcher?.received ?? []), mine.sort());
+        const told = watcher?.received.flatMap((one) => [
+          ...one.onlineUserIds,
+          ...one.offlineUserIds,
+        ]);
+        assert.ok(told?.every((userId) => ring.of(userId) === presenceId));
+      }
     });
 
     for (const limit of [{ outboxMax: 50 }, { outboxBytesMax: 1_000_000 }])

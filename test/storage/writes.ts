@@ -6,8 +6,10 @@ import assert from "node:assert/strict";
 import { pino } from "pino";
 import { ManualClock } from "../../mesh/clock.ts";
 import type { Clock } from "../../mesh/clock.ts";
+import { Identity } from "../../mesh/identity.ts";
 import type { Surroundings } from "../../mesh/lifecycle.ts";
 import { LocalMesh } from "../../mesh/local.ts";
+import { PeerTable } from "../../mesh/peers.ts";
 import { Pipe } from "../../mesh/pipe.ts";
 import { seededRandom } from "../../mesh/random.ts";
 import type {
@@ -48,6 +50,9 @@ export interface Told {
   kind?: Kind;
   title?: string;
   members?: Member[];
+  memberCount?: number;
+  /** Those of `members` if not given. */
+  indexUserIds?: string[];
 }
 
 export const clientId = (seq: number): Uint8Array => new Uint8Array(16).fill(seq & 255);
@@ -82,6 +87,8 @@ export function write(told: Told): ConversationWrite {
     kind = Kind.GROUP,
     title = "",
     members = [],
+    memberCount = members.length,
+    indexUserIds = members.map(({ userId }) => userId),
   } = told;
   const headSeq = from + count - 1;
   return create(ConversationWriteSchema, {
@@ -94,9 +101,10 @@ export function write(told: Told): ConversationWrite {
       headOrdinal: headSeq,
       headTimeMs: BigInt(1_000 + headSeq),
       headTerm: BigInt(term),
-      memberCount: members.length,
+      memberCount,
       leastRead: { userId: "bob", seq: Math.max(headSeq - 1, 0), secondSeq: headSeq },
     }),
+    indexUserIds,
     members,
   });
 }
@@ -120,11 +128,14 @@ export class Desk {
 
   constructor(deps: StorageDeps, clock: Clock = new ManualClock()) {
     this.#mesh = new LocalMesh({ wire: true });
+    const random = seededRandom(1);
     const surroundings: Surroundings = {
       clock,
-      random: seededRandom(1),
+      random,
       log: pino({ level: "silent" }),
+      identity: new Identity(random),
       transport: (service) => this.#mesh.transport(service),
+      peers: () => new PeerTable(),
     };
     const storage = createStorage(surroundings, deps);
     this.#mesh.serve(StorageService, storage.service);

@@ -11,10 +11,12 @@ export const secret = "a secret for tests, of 32 bytes at least";
 export type Settings = Readonly<Record<string, string>>;
 
 export interface RunningParley {
-  /** Where clients connect. */
+  /** Where clients connect: the first of the gateways. */
   readonly url: string;
-  /** Where gRPC listens: "http://127.0.0.1:9090". */
-  readonly meshUrl: string;
+  /** Of all gateways. */
+  readonly urls: readonly string[];
+  /** Where the processes of a service ("parley.gateway.v1.GatewayService") listen for gRPC: "http://127.0.0.1:9090". */
+  meshUrls(service: string): readonly string[];
   /** Stops it and starts it again with the same data; ports may differ. */
   restart(): Promise<RunningParley>;
   /** Stops it and removes its data. */
@@ -23,8 +25,9 @@ export interface RunningParley {
 
 export type Start = (settings?: Settings) => Promise<RunningParley>;
 
-export const tokenFor = (userId: string, ttlSeconds = 3_600): Promise<string> =>
-  signDevelopmentToken(secret, userId, ttlSeconds, systemClock);
+/** `region`: the one that the user belongs to; "": any. */
+export const tokenFor = (userId: string, ttlSeconds = 3_600, region = ""): Promise<string> =>
+  signDevelopmentToken(secret, userId, ttlSeconds, systemClock, region);
 
 /** A folder that is not there afterwards. */
 export async function newFolder(): Promise<{ path: string; remove(): Promise<void> }> {
@@ -49,9 +52,11 @@ const startInProcess: Start = async (settings = {}) => {
   const log = pino({ level: process.env["LOG"] ?? "silent" });
   const begin = async (): Promise<RunningParley> => {
     const parley = await startParley(parleyConfig(testSettings(folder.path, settings)), { log });
+    const url = `http://127.0.0.1:${parley.port}`;
     return {
-      url: `http://127.0.0.1:${parley.port}`,
-      meshUrl: `http://127.0.0.1:${parley.meshPort}`,
+      url,
+      urls: [url],
+      meshUrls: () => [`http://127.0.0.1:${parley.meshPort}`],
       restart: async () => {
         await parley.close();
         return begin();
@@ -65,5 +70,13 @@ const startInProcess: Start = async (settings = {}) => {
   return begin();
 };
 
+const ways = new Map<string, Start>([["one process", startInProcess]]);
+
 /** Every suite of the whole service runs in each of them. */
-export const modes: Readonly<Record<string, Start>> = { "one process": startInProcess };
+export const modes: { entries(): Iterable<[mode: string, start: Start]> } = ways;
+
+/** Said before the suites are read: they run in this way instead. */
+export function runIn(mode: string, start: Start): void {
+  ways.clear();
+  ways.set(mode, start);
+}

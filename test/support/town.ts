@@ -5,6 +5,8 @@ import type { Client } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { toJson } from "@bufbuild/protobuf";
 import type { DescService } from "@bufbuild/protobuf";
+import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import type { Connection } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { RecordSchema } from "../../proto/gen/parley/v1/record_pb.ts";
 import type { Record } from "../../proto/gen/parley/v1/record_pb.ts";
 import type { SyncResponse } from "../../proto/gen/parley/v1/chat_pb.ts";
@@ -20,6 +22,7 @@ type Open<D extends Device> = (who: Who) => Promise<D>;
 export class Town {
   #parley: RunningParley;
   readonly #open: (() => Promise<unknown>)[] = [];
+  #devices = 0;
 
   private constructor(parley: RunningParley) {
     this.#parley = parley;
@@ -33,17 +36,21 @@ export class Town {
     return this.#parley.url;
   }
 
-  get meshUrl(): string {
-    return this.#parley.meshUrl;
+  /** Where the processes of a service listen for gRPC. */
+  meshUrls(service: string): readonly string[] {
+    return this.#parley.meshUrls(service);
   }
 
+  /** At each of the gateways in turn. */
   async device<D extends Device>(
     open: Open<D>,
     userId: string,
     deviceId: string,
     extra: Extra = {},
   ): Promise<D> {
-    const device = await open({ url: this.url, token: await tokenFor(userId), deviceId, ...extra });
+    const { urls } = this.#parley;
+    const url = urls[this.#devices++ % urls.length] ?? this.url;
+    const device = await open({ url, token: await tokenFor(userId), deviceId, ...extra });
     this.#open.push(() => device.close());
     return device;
   }
@@ -63,9 +70,17 @@ export class Town {
     return socket;
   }
 
-  /** Of a service inside, as operators call it. */
-  operator<S extends DescService>(service: S): Client<S> {
-    return createClient(service, createGrpcTransport({ baseUrl: this.meshUrl }));
+  /** Of a service inside, as operators call it: each of its processes. */
+  operators<S extends DescService>(service: S): Client<S>[] {
+    const urls = this.meshUrls(service.typeName);
+    return urls.map((baseUrl) => createClient(service, createGrpcTransport({ baseUrl })));
+  }
+
+  /** Whoever of a user is connected, at whichever gateway. */
+  async connectionsOf(userId: string): Promise<Connection[]> {
+    const gateways = this.operators(GatewayService);
+    const answers = await Promise.all(gateways.map((one) => one.listConnections({ userId })));
+    return answers.flatMap(({ connections }) => connections);
   }
 
   /** Closes what the test has opened. */

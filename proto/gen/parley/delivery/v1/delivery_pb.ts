@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/delivery/v1/delivery.proto.
  */
 export const file_parley_delivery_v1_delivery: GenFile = /*@__PURE__*/
-  fileDesc("CiFwYXJsZXkvZGVsaXZlcnkvdjEvZGVsaXZlcnkucHJvdG8SEnBhcmxleS5kZWxpdmVyeS52MSJECg9FeGNoYW5nZVJlcXVlc3QSMQoKb3BlcmF0aW9ucxgBIAMoCzIdLnBhcmxleS5kZWxpdmVyeS52MS5PcGVyYXRpb24i9wEKCU9wZXJhdGlvbhIUCgxvcGVyYXRpb25faWQYASABKA0SDwoHdXNlcl9pZBgCIAEoCRIOCgZvcmlnaW4YAyABKAkSFwoPY29udmVyc2F0aW9uX2lkGAQgASgJEigKBHNlbmQYBSABKAsyGC5wYXJsZXkuZGVsaXZlcnkudjEuU2VuZEgAEjUKC21vdmVfY3Vyc29yGAYgASgLMh4ucGFybGV5LmRlbGl2ZXJ5LnYxLk1vdmVDdXJzb3JIABIsCgZ0eXBpbmcYByABKAsyGi5wYXJsZXkuZGVsaXZlcnkudjEuVHlwaW5nSABCCwoJb3BlcmF0aW9uImcKBFNlbmQSEQoJY2xpZW50X2lkGAEgASgMEg8KB2NvbnRlbnQYAiABKAwSFgoOa25vd25faGVhZF9zZXEYAyABKA0SDQoFcmV0cnkYBCABKAgSFAoMcmVwbHlfdG9fc2VxGAUgASgNIjUKCk1vdmVDdXJzb3ISFQoNZGVsaXZlcmVkX3NlcRgBIAEoDRIQCghyZWFkX3NlcRgCIAEoDSIICgZUeXBpbmciQQoQRXhjaGFuZ2VSZXNwb25zZRItCghvdXRjb21lcxgBIAMoCzIbLnBhcmxleS5kZWxpdmVyeS52MS5PdXRjb21lIrABCgdPdXRjb21lEhQKDG9wZXJhdGlvbl9pZBgBIAEoDRIoCgRzZW50GAIgASgLMhgucGFybGV5LmRlbGl2ZXJ5LnYxLlNlbnRIABIqCgVtb3ZlZBgDIAEoCzIZLnBhcmxleS5kZWxpdmVyeS52MS5Nb3ZlZEgAEi4KB3JlZnVzZWQYBCABKAsyGy5wYXJsZXkuZGVsaXZlcnkudjEuUmVmdXNlZEgAQgkKB291dGNvbWUiNwoEU2VudBILCgNzZXEYASABKA0SDwoHdGltZV9tcxgCIAEoAxIRCglkdXBsaWNhdGUYAyABKAgiMAoFTW92ZWQSFQoNZGVsaXZlcmVkX3NlcRgBIAEoDRIQCghyZWFkX3NlcRgCIAEoDSJACgdSZWZ1c2VkEgwKBGNvZGUYASABKA0SDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSJVChJDcmVhdGVHcm91cFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIuCgdyZXF1ZXN0GAIgASgLMh0ucGFybGV5LnYxLkNyZWF0ZUdyb3VwUmVxdWVzdCJHChNDcmVhdGVHcm91cFJlc3BvbnNlEjAKCHJlc3BvbnNlGAEgASgLMh4ucGFybGV5LnYxLkNyZWF0ZUdyb3VwUmVzcG9uc2UiVQoSVXBkYXRlR3JvdXBSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSLgoHcmVxdWVzdBgCIAEoCzIdLnBhcmxleS52MS5VcGRhdGVHcm91cFJlcXVlc3QiRwoTVXBkYXRlR3JvdXBSZXNwb25zZRIwCghyZXNwb25zZRgBIAEoCzIeLnBhcmxleS52MS5VcGRhdGVHcm91cFJlc3BvbnNlMqwCCg9EZWxpdmVyeVNlcnZpY2USWQoIRXhjaGFuZ2USIy5wYXJsZXkuZGVsaXZlcnkudjEuRXhjaGFuZ2VSZXF1ZXN0GiQucGFybGV5LmRlbGl2ZXJ5LnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABEl4KC0NyZWF0ZUdyb3VwEiYucGFybGV5LmRlbGl2ZXJ5LnYxLkNyZWF0ZUdyb3VwUmVxdWVzdBonLnBhcmxleS5kZWxpdmVyeS52MS5DcmVhdGVHcm91cFJlc3BvbnNlEl4KC1VwZGF0ZUdyb3VwEiYucGFybGV5LmRlbGl2ZXJ5LnYxLlVwZGF0ZUdyb3VwUmVxdWVzdBonLnBhcmxleS5kZWxpdmVyeS52MS5VcGRhdGVHcm91cFJlc3BvbnNlYgZwcm90bzM", [file_parley_v1_chat]);
+  fileDesc("CiFwYXJsZXkvZGVsaXZlcnkvdjEvZGVsaXZlcnkucHJvdG8SEnBhcmxleS5kZWxpdmVyeS52MSJECg9FeGNoYW5nZVJlcXVlc3QSMQoKb3BlcmF0aW9ucxgBIAMoCzIdLnBhcmxleS5kZWxpdmVyeS52MS5PcGVyYXRpb24i9wEKCU9wZXJhdGlvbhIUCgxvcGVyYXRpb25faWQYASABKA0SDwoHdXNlcl9pZBgCIAEoCRIOCgZvcmlnaW4YAyABKAkSFwoPY29udmVyc2F0aW9uX2lkGAQgASgJEigKBHNlbmQYBSABKAsyGC5wYXJsZXkuZGVsaXZlcnkudjEuU2VuZEgAEjUKC21vdmVfY3Vyc29yGAYgASgLMh4ucGFybGV5LmRlbGl2ZXJ5LnYxLk1vdmVDdXJzb3JIABIsCgZ0eXBpbmcYByABKAsyGi5wYXJsZXkuZGVsaXZlcnkudjEuVHlwaW5nSABCCwoJb3BlcmF0aW9uImcKBFNlbmQSEQoJY2xpZW50X2lkGAEgASgMEg8KB2NvbnRlbnQYAiABKAwSFgoOa25vd25faGVhZF9zZXEYAyABKA0SDQoFcmV0cnkYBCABKAgSFAoMcmVwbHlfdG9fc2VxGAUgASgNIjUKCk1vdmVDdXJzb3ISFQoNZGVsaXZlcmVkX3NlcRgBIAEoDRIQCghyZWFkX3NlcRgCIAEoDSIICgZUeXBpbmciQQoQRXhjaGFuZ2VSZXNwb25zZRItCghvdXRjb21lcxgBIAMoCzIbLnBhcmxleS5kZWxpdmVyeS52MS5PdXRjb21lIuMBCgdPdXRjb21lEhQKDG9wZXJhdGlvbl9pZBgBIAEoDRIoCgRzZW50GAIgASgLMhgucGFybGV5LmRlbGl2ZXJ5LnYxLlNlbnRIABIqCgVtb3ZlZBgDIAEoCzIZLnBhcmxleS5kZWxpdmVyeS52MS5Nb3ZlZEgAEi4KB3JlZnVzZWQYBCABKAsyGy5wYXJsZXkuZGVsaXZlcnkudjEuUmVmdXNlZEgAEjEKCW5vdF9vd25lchgFIAEoCzIcLnBhcmxleS5kZWxpdmVyeS52MS5Ob3RPd25lckgAQgkKB291dGNvbWUiCgoITm90T3duZXIiNwoEU2VudBILCgNzZXEYASABKA0SDwoHdGltZV9tcxgCIAEoAxIRCglkdXBsaWNhdGUYAyABKAgiMAoFTW92ZWQSFQoNZGVsaXZlcmVkX3NlcRgBIAEoDRIQCghyZWFkX3NlcRgCIAEoDSJACgdSZWZ1c2VkEgwKBGNvZGUYASABKA0SDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSJVChJDcmVhdGVHcm91cFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIuCgdyZXF1ZXN0GAIgASgLMh0ucGFybGV5LnYxLkNyZWF0ZUdyb3VwUmVxdWVzdCJHChNDcmVhdGVHcm91cFJlc3BvbnNlEjAKCHJlc3BvbnNlGAEgASgLMh4ucGFybGV5LnYxLkNyZWF0ZUdyb3VwUmVzcG9uc2UiVQoSVXBkYXRlR3JvdXBSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSLgoHcmVxdWVzdBgCIAEoCzIdLnBhcmxleS52MS5VcGRhdGVHcm91cFJlcXVlc3QiRwoTVXBkYXRlR3JvdXBSZXNwb25zZRIwCghyZXNwb25zZRgBIAEoCzIeLnBhcmxleS52MS5VcGRhdGVHcm91cFJlc3BvbnNlMqwCCg9EZWxpdmVyeVNlcnZpY2USWQoIRXhjaGFuZ2USIy5wYXJsZXkuZGVsaXZlcnkudjEuRXhjaGFuZ2VSZXF1ZXN0GiQucGFybGV5LmRlbGl2ZXJ5LnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABEl4KC0NyZWF0ZUdyb3VwEiYucGFybGV5LmRlbGl2ZXJ5LnYxLkNyZWF0ZUdyb3VwUmVxdWVzdBonLnBhcmxleS5kZWxpdmVyeS52MS5DcmVhdGVHcm91cFJlc3BvbnNlEl4KC1VwZGF0ZUdyb3VwEiYucGFybGV5LmRlbGl2ZXJ5LnYxLlVwZGF0ZUdyb3VwUmVxdWVzdBonLnBhcmxleS5kZWxpdmVyeS52MS5VcGRhdGVHcm91cFJlc3BvbnNlYgZwcm90bzM", [file_parley_v1_chat]);
 
 /**
  * @generated from message parley.delivery.v1.ExchangeRequest
@@ -215,6 +215,16 @@ export type Outcome = Message<"parley.delivery.v1.Outcome"> & {
      */
     value: Refused;
     case: "refused";
+  } | {
+    /**
+     * It is not done here, as far as is known: the conversation has another owner, or will have one. The same goes for all that this stream
+     * sent later for the shard, until the process owns it (again). What was taken before still gets its outcome. Ask the next owner, a send as a
+     * retry.
+     *
+     * @generated from field: parley.delivery.v1.NotOwner not_owner = 5;
+     */
+    value: NotOwner;
+    case: "notOwner";
   } | { case: undefined; value?: undefined };
 };
 
@@ -224,6 +234,19 @@ export type Outcome = Message<"parley.delivery.v1.Outcome"> & {
  */
 export const OutcomeSchema: GenMessage<Outcome> = /*@__PURE__*/
   messageDesc(file_parley_delivery_v1_delivery, 6);
+
+/**
+ * @generated from message parley.delivery.v1.NotOwner
+ */
+export type NotOwner = Message<"parley.delivery.v1.NotOwner"> & {
+};
+
+/**
+ * Describes the message parley.delivery.v1.NotOwner.
+ * Use `create(NotOwnerSchema)` to create a new message.
+ */
+export const NotOwnerSchema: GenMessage<NotOwner> = /*@__PURE__*/
+  messageDesc(file_parley_delivery_v1_delivery, 7);
 
 /**
  * @generated from message parley.delivery.v1.Sent
@@ -250,7 +273,7 @@ export type Sent = Message<"parley.delivery.v1.Sent"> & {
  * Use `create(SentSchema)` to create a new message.
  */
 export const SentSchema: GenMessage<Sent> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 7);
+  messageDesc(file_parley_delivery_v1_delivery, 8);
 
 /**
  * @generated from message parley.delivery.v1.Moved
@@ -272,7 +295,7 @@ export type Moved = Message<"parley.delivery.v1.Moved"> & {
  * Use `create(MovedSchema)` to create a new message.
  */
 export const MovedSchema: GenMessage<Moved> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 8);
+  messageDesc(file_parley_delivery_v1_delivery, 9);
 
 /**
  * @generated from message parley.delivery.v1.Refused
@@ -303,7 +326,7 @@ export type Refused = Message<"parley.delivery.v1.Refused"> & {
  * Use `create(RefusedSchema)` to create a new message.
  */
 export const RefusedSchema: GenMessage<Refused> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 9);
+  messageDesc(file_parley_delivery_v1_delivery, 10);
 
 /**
  * @generated from message parley.delivery.v1.CreateGroupRequest
@@ -325,7 +348,7 @@ export type CreateGroupRequest = Message<"parley.delivery.v1.CreateGroupRequest"
  * Use `create(CreateGroupRequestSchema)` to create a new message.
  */
 export const CreateGroupRequestSchema: GenMessage<CreateGroupRequest> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 10);
+  messageDesc(file_parley_delivery_v1_delivery, 11);
 
 /**
  * @generated from message parley.delivery.v1.CreateGroupResponse
@@ -342,7 +365,7 @@ export type CreateGroupResponse = Message<"parley.delivery.v1.CreateGroupRespons
  * Use `create(CreateGroupResponseSchema)` to create a new message.
  */
 export const CreateGroupResponseSchema: GenMessage<CreateGroupResponse> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 11);
+  messageDesc(file_parley_delivery_v1_delivery, 12);
 
 /**
  * @generated from message parley.delivery.v1.UpdateGroupRequest
@@ -364,7 +387,7 @@ export type UpdateGroupRequest = Message<"parley.delivery.v1.UpdateGroupRequest"
  * Use `create(UpdateGroupRequestSchema)` to create a new message.
  */
 export const UpdateGroupRequestSchema: GenMessage<UpdateGroupRequest> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 12);
+  messageDesc(file_parley_delivery_v1_delivery, 13);
 
 /**
  * @generated from message parley.delivery.v1.UpdateGroupResponse
@@ -381,13 +404,14 @@ export type UpdateGroupResponse = Message<"parley.delivery.v1.UpdateGroupRespons
  * Use `create(UpdateGroupResponseSchema)` to create a new message.
  */
 export const UpdateGroupResponseSchema: GenMessage<UpdateGroupResponse> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 13);
+  messageDesc(file_parley_delivery_v1_delivery, 14);
 
 /**
  * Owns conversations: membership, order, duplicates, commit, fan-out, cursors. A conversation belongs to a shard, a shard to one
  * delivery process. The gateway has authenticated the user; everything else is checked here.
  *
- * Errors are those of parley.v1.ChatService.
+ * Errors are those of parley.v1.ChatService, and ABORTED where a unary call came to a process that does not own the conversation (any more):
+ * nothing was done.
  *
  * @generated from service parley.delivery.v1.DeliveryService
  */

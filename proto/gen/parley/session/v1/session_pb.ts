@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/session/v1/session.proto.
  */
 export const file_parley_session_v1_session: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wYXJsZXkvc2Vzc2lvbi92MS9zZXNzaW9uLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSJ3Cg1BdHRhY2hSZXF1ZXN0EhIKCmdhdGV3YXlfaWQYASABKAkSDwoHYm9vdF9pZBgCIAEoCRIvCghhdHRhY2hlZBgDIAMoCzIdLnBhcmxleS5zZXNzaW9uLnYxLkF0dGFjaG1lbnQSEAoIZGV0YWNoZWQYBCADKA0iRAoKQXR0YWNobWVudBISCgpjb25uZWN0aW9uGAEgASgNEg8KB3VzZXJfaWQYAiABKAkSEQoJZGV2aWNlX2lkGAMgASgJIl0KDkF0dGFjaFJlc3BvbnNlEhAKCGF0dGFjaGVkGAEgAygNEhAKCHJlcGxhY2VkGAIgAygNEicKBnB1c2hlcxgDIAMoCzIXLnBhcmxleS5zZXNzaW9uLnYxLlB1c2giSAoEUHVzaBITCgtjb25uZWN0aW9ucxgBIAMoDRIrCgdwYXlsb2FkGAIgASgLMhoucGFybGV5LnNlc3Npb24udjEuUGF5bG9hZCLhAQoHUGF5bG9hZBIyCgZyZWNvcmQYASABKAsyIC5wYXJsZXkuc2Vzc2lvbi52MS5SZWNvcmRQYXlsb2FkSAASLQoHY3Vyc29ycxgCIAEoCzIaLnBhcmxleS5zZXNzaW9uLnYxLkN1cnNvcnNIABIxCglwcmVzZW5jZXMYAyABKAsyHC5wYXJsZXkuc2Vzc2lvbi52MS5QcmVzZW5jZXNIABIjCgZ0eXBpbmcYBCABKAsyES5wYXJsZXkudjEuVHlwaW5nSAASEAoGcmVzeW5jGAUgASgISABCCQoHcGF5bG9hZCJFCg1SZWNvcmRQYXlsb2FkEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRILCgNzZXEYAiABKA0SDgoGcmVjb3JkGAMgASgMIi0KB0N1cnNvcnMSIgoHY3Vyc29ycxgBIAMoCzIRLnBhcmxleS52MS5DdXJzb3IiMwoJUHJlc2VuY2VzEiYKCXByZXNlbmNlcxgBIAMoCzITLnBhcmxleS52MS5QcmVzZW5jZSJGCg5QdWJsaXNoUmVxdWVzdBI0CgxwdWJsaWNhdGlvbnMYASADKAsyHi5wYXJsZXkuc2Vzc2lvbi52MS5QdWJsaWNhdGlvbiJ4CgtQdWJsaWNhdGlvbhIQCgh1c2VyX2lkcxgBIAMoCRIVCg1leGNlcHRfb3JpZ2luGAIgASgJEhMKC29ubHlfb3JpZ2luGAMgASgJEisKB3BheWxvYWQYBCABKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5QYXlsb2FkIhEKD1B1Ymxpc2hSZXNwb25zZSIUChJXYXRjaE9ubGluZVJlcXVlc3QiYgoTV2F0Y2hPbmxpbmVSZXNwb25zZRIXCg9vbmxpbmVfdXNlcl9pZHMYASADKAkSGAoQb2ZmbGluZV91c2VyX2lkcxgCIAMoCRIYChBpbml0aWFsX2NvbXBsZXRlGAMgASgIIiYKE0xpc3RTZXNzaW9uc1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSJEChRMaXN0U2Vzc2lvbnNSZXNwb25zZRIsCghzZXNzaW9ucxgBIAMoCzIaLnBhcmxleS5zZXNzaW9uLnYxLlNlc3Npb24iVQoHU2Vzc2lvbhISCgpnYXRld2F5X2lkGAEgASgJEhIKCmNvbm5lY3Rpb24YAiABKA0SEQoJZGV2aWNlX2lkGAMgASgJEg8KB2Jvb3RfaWQYBCABKAky+gIKDlNlc3Npb25TZXJ2aWNlElEKBkF0dGFjaBIgLnBhcmxleS5zZXNzaW9uLnYxLkF0dGFjaFJlcXVlc3QaIS5wYXJsZXkuc2Vzc2lvbi52MS5BdHRhY2hSZXNwb25zZSgBMAESVAoHUHVibGlzaBIhLnBhcmxleS5zZXNzaW9uLnYxLlB1Ymxpc2hSZXF1ZXN0GiIucGFybGV5LnNlc3Npb24udjEuUHVibGlzaFJlc3BvbnNlKAEwARJeCgtXYXRjaE9ubGluZRIlLnBhcmxleS5zZXNzaW9uLnYxLldhdGNoT25saW5lUmVxdWVzdBomLnBhcmxleS5zZXNzaW9uLnYxLldhdGNoT25saW5lUmVzcG9uc2UwARJfCgxMaXN0U2Vzc2lvbnMSJi5wYXJsZXkuc2Vzc2lvbi52MS5MaXN0U2Vzc2lvbnNSZXF1ZXN0GicucGFybGV5LnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVzcG9uc2ViBnByb3RvMw", [file_parley_v1_chat, file_parley_v1_record]);
+  fileDesc("Ch9wYXJsZXkvc2Vzc2lvbi92MS9zZXNzaW9uLnByb3RvEhFwYXJsZXkuc2Vzc2lvbi52MSJ3Cg1BdHRhY2hSZXF1ZXN0EhIKCmdhdGV3YXlfaWQYASABKAkSDwoHYm9vdF9pZBgCIAEoCRIvCghhdHRhY2hlZBgDIAMoCzIdLnBhcmxleS5zZXNzaW9uLnYxLkF0dGFjaG1lbnQSEAoIZGV0YWNoZWQYBCADKA0iUwoKQXR0YWNobWVudBISCgpjb25uZWN0aW9uGAEgASgNEg8KB3VzZXJfaWQYAiABKAkSEQoJZGV2aWNlX2lkGAMgASgJEg0KBWFnYWluGAQgASgIIl0KDkF0dGFjaFJlc3BvbnNlEhAKCGF0dGFjaGVkGAEgAygNEhAKCHJlcGxhY2VkGAIgAygNEicKBnB1c2hlcxgDIAMoCzIXLnBhcmxleS5zZXNzaW9uLnYxLlB1c2giSAoEUHVzaBITCgtjb25uZWN0aW9ucxgBIAMoDRIrCgdwYXlsb2FkGAIgASgLMhoucGFybGV5LnNlc3Npb24udjEuUGF5bG9hZCLhAQoHUGF5bG9hZBIyCgZyZWNvcmQYASABKAsyIC5wYXJsZXkuc2Vzc2lvbi52MS5SZWNvcmRQYXlsb2FkSAASLQoHY3Vyc29ycxgCIAEoCzIaLnBhcmxleS5zZXNzaW9uLnYxLkN1cnNvcnNIABIxCglwcmVzZW5jZXMYAyABKAsyHC5wYXJsZXkuc2Vzc2lvbi52MS5QcmVzZW5jZXNIABIjCgZ0eXBpbmcYBCABKAsyES5wYXJsZXkudjEuVHlwaW5nSAASEAoGcmVzeW5jGAUgASgISABCCQoHcGF5bG9hZCJFCg1SZWNvcmRQYXlsb2FkEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRILCgNzZXEYAiABKA0SDgoGcmVjb3JkGAMgASgMIi0KB0N1cnNvcnMSIgoHY3Vyc29ycxgBIAMoCzIRLnBhcmxleS52MS5DdXJzb3IiMwoJUHJlc2VuY2VzEiYKCXByZXNlbmNlcxgBIAMoCzITLnBhcmxleS52MS5QcmVzZW5jZSJfCg5QdWJsaXNoUmVxdWVzdBI0CgxwdWJsaWNhdGlvbnMYASADKAsyHi5wYXJsZXkuc2Vzc2lvbi52MS5QdWJsaWNhdGlvbhIXCg9pbmRleGVkX2NvbW1pdHMYAiADKAQiiAEKC1B1YmxpY2F0aW9uEhAKCHVzZXJfaWRzGAEgAygJEhUKDWV4Y2VwdF9vcmlnaW4YAiABKAkSEwoLb25seV9vcmlnaW4YAyABKAkSKwoHcGF5bG9hZBgEIAEoCzIaLnBhcmxleS5zZXNzaW9uLnYxLlBheWxvYWQSDgoGY29tbWl0GAUgASgEIhEKD1B1Ymxpc2hSZXNwb25zZSI/ChJXYXRjaE9ubGluZVJlcXVlc3QSFAoMcHJlc2VuY2VfaWRzGAEgAygJEhMKC3ByZXNlbmNlX2lkGAIgASgJImIKE1dhdGNoT25saW5lUmVzcG9uc2USFwoPb25saW5lX3VzZXJfaWRzGAEgAygJEhgKEG9mZmxpbmVfdXNlcl9pZHMYAiADKAkSGAoQaW5pdGlhbF9jb21wbGV0ZRgDIAEoCCImChNMaXN0U2Vzc2lvbnNSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkiRAoUTGlzdFNlc3Npb25zUmVzcG9uc2USLAoIc2Vzc2lvbnMYASADKAsyGi5wYXJsZXkuc2Vzc2lvbi52MS5TZXNzaW9uIlUKB1Nlc3Npb24SEgoKZ2F0ZXdheV9pZBgBIAEoCRISCgpjb25uZWN0aW9uGAIgASgNEhEKCWRldmljZV9pZBgDIAEoCRIPCgdib290X2lkGAQgASgJMvoCCg5TZXNzaW9uU2VydmljZRJRCgZBdHRhY2gSIC5wYXJsZXkuc2Vzc2lvbi52MS5BdHRhY2hSZXF1ZXN0GiEucGFybGV5LnNlc3Npb24udjEuQXR0YWNoUmVzcG9uc2UoATABElQKB1B1Ymxpc2gSIS5wYXJsZXkuc2Vzc2lvbi52MS5QdWJsaXNoUmVxdWVzdBoiLnBhcmxleS5zZXNzaW9uLnYxLlB1Ymxpc2hSZXNwb25zZSgBMAESXgoLV2F0Y2hPbmxpbmUSJS5wYXJsZXkuc2Vzc2lvbi52MS5XYXRjaE9ubGluZVJlcXVlc3QaJi5wYXJsZXkuc2Vzc2lvbi52MS5XYXRjaE9ubGluZVJlc3BvbnNlMAESXwoMTGlzdFNlc3Npb25zEiYucGFybGV5LnNlc3Npb24udjEuTGlzdFNlc3Npb25zUmVxdWVzdBonLnBhcmxleS5zZXNzaW9uLnYxLkxpc3RTZXNzaW9uc1Jlc3BvbnNlYgZwcm90bzM", [file_parley_v1_chat, file_parley_v1_record]);
 
 /**
  * @generated from message parley.session.v1.AttachRequest
@@ -74,6 +74,14 @@ export type Attachment = Message<"parley.session.v1.Attachment"> & {
    * @generated from field: string device_id = 3;
    */
   deviceId: string;
+
+  /**
+   * It was attached before, here or at another instance, and is announced again. It replaces none: a connection of the same device that was
+   * attached as a new one is younger, and replaces it.
+   *
+   * @generated from field: bool again = 4;
+   */
+  again: boolean;
 };
 
 /**
@@ -254,6 +262,8 @@ export const PresencesSchema: GenMessage<Presences> = /*@__PURE__*/
   messageDesc(file_parley_session_v1_session, 7);
 
 /**
+ * Take it in the order of its fields.
+ *
  * @generated from message parley.session.v1.PublishRequest
  */
 export type PublishRequest = Message<"parley.session.v1.PublishRequest"> & {
@@ -261,6 +271,14 @@ export type PublishRequest = Message<"parley.session.v1.PublishRequest"> & {
    * @generated from field: repeated parley.session.v1.Publication publications = 1;
    */
   publications: Publication[];
+
+  /**
+   * The records published under these commits are in their members' indexes now. A device that attached after such a record passed
+   * and synced before this got it from neither: it is told to sync.
+   *
+   * @generated from field: repeated uint64 indexed_commits = 2;
+   */
+  indexedCommits: bigint[];
 };
 
 /**
@@ -297,6 +315,14 @@ export type Publication = Message<"parley.session.v1.Publication"> & {
    * @generated from field: parley.session.v1.Payload payload = 4;
    */
   payload?: Payload | undefined;
+
+  /**
+   * Not 0: a record that is committed and not yet in its members' indexes. Counts up within the stream; one number for all of a batch, which
+   * is named by indexed_commits later, or the stream ends.
+   *
+   * @generated from field: uint64 commit = 5;
+   */
+  commit: bigint;
 };
 
 /**
@@ -322,9 +348,24 @@ export const PublishResponseSchema: GenMessage<PublishResponse> = /*@__PURE__*/
   messageDesc(file_parley_session_v1_session, 10);
 
 /**
+ * Where there are several instances of presence, each is told of the users who fall to it by rendezvous hashing among all of them.
+ *
  * @generated from message parley.session.v1.WatchOnlineRequest
  */
 export type WatchOnlineRequest = Message<"parley.session.v1.WatchOnlineRequest"> & {
+  /**
+   * All that users are spread over; empty: the asking one is told of everybody.
+   *
+   * @generated from field: repeated string presence_ids = 1;
+   */
+  presenceIds: string[];
+
+  /**
+   * The asking one.
+   *
+   * @generated from field: string presence_id = 2;
+   */
+  presenceId: string;
 };
 
 /**

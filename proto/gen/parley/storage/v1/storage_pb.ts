@@ -75,7 +75,8 @@ export type ConversationWrite = Message<"parley.storage.v1.ConversationWrite"> &
 
   /**
    * Whose index rows are raised with the head: all members and those just removed. Empty in conversations of more than 256
-   * members, where the state alone is kept and read with the users' own rows.
+   * members, where the state alone is kept and read with the users' own rows; but the write that makes a conversation so large
+   * still names all that were members before.
    *
    * @generated from field: repeated string index_user_ids = 4;
    */
@@ -1102,7 +1103,8 @@ export const StageSchema: GenEnum<Stage> = /*@__PURE__*/
  *
  * Errors: NOT_FOUND for a conversation that is not there or not the user's (the same answer to both), UNAVAILABLE or
  * RESOURCE_EXHAUSTED where the store cannot take a write now (nothing of the batch is then visible, ever, unless it is sent
- * again), ABORTED where the writer's incarnation is revoked, FAILED_PRECONDITION where a cell does not link to what is kept.
+ * again), ABORTED where the writer's incarnation is revoked (or, the outcome of a write being unknown for good, must write no more),
+ * FAILED_PRECONDITION where a cell does not link to what is kept, as far as the store can tell without reading it.
  *
  * @generated from service parley.storage.v1.StorageService
  */

@@ -1,0 +1,56 @@
+/** Unary calls to the owner of a conversation, tried again while it moves from one process to another. */
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { Client } from "@connectrpc/connect";
+import { sleep } from "../mesh/clock.ts";
+import { unavailable } from "../mesh/errors.ts";
+import type { Surroundings } from "../mesh/lifecycle.ts";
+import type { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type { DeliveryLinks } from "./delivery-links.ts";
+
+const callMs = 10_000;
+const leastBackoffMs = 20;
+const mostBackoffMs = 1_000;
+
+type Owner = Client<typeof DeliveryService>;
+
+export class OwnerCalls {
+  readonly #surroundings: Pick<Surroundings, "clock" | "random">;
+  readonly #delivery: Pick<DeliveryLinks, "client">;
+
+  constructor(
+    surroundings: Pick<Surroundings, "clock" | "random">,
+    delivery: Pick<DeliveryLinks, "client">,
+  ) {
+    this.#surroundings = surroundings;
+    this.#delivery = delivery;
+  }
+
+  /** `repeatable`: it is tried again also where an earlier try may have been carried out. */
+  async run<T>(
+    conversationId: string,
+    repeatable: boolean,
+    call: (owner: Owner, timeoutMs: number) => Promise<T>,
+  ): Promise<T> {
+    const { clock, random } = this.#surroundings;
+    const untilMs = clock.monotonic() + callMs;
+    let failure = unavailable("this conversation's owner cannot be reached, try again");
+    for (let backoffMs = leastBackoffMs; ; backoffMs = Math.min(2 * backoffMs, mostBackoffMs)) {
+      const owner = this.#delivery.client(conversationId);
+      const leftMs = untilMs - clock.monotonic();
+      if (owner !== undefined) {
+        try {
+          return await call(owner, leftMs);
+        } catch (error) {
+          failure = ConnectError.from(error);
+          const again = failure.code === Code.Unavailable ? repeatable : false;
+          if (!again && failure.code !== Code.Aborted) throw failure;
+        }
+      }
+      const pauseMs = Math.ceil(backoffMs * (0.5 + random.unit() / 2));
+      if (clock.monotonic() + pauseMs >= untilMs) break;
+      await sleep(clock, pauseMs);
+    }
+    if (failure.code !== Code.Aborted) throw failure;
+    throw unavailable("this conversation is being moved, try again", undefined, failure);
+  }
+}

@@ -1,0 +1,148 @@
+/** The members of etcd, any of which may answer: connections to them, and single calls that go to another one when one fails. */
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import type { CallOptions, Client } from "@connectrpc/connect";
+import { credentials as channelCredentials } from "@grpc/grpc-js";
+import type { ChannelCredentials } from "@grpc/grpc-js";
+import { KV, Lease } from "../../proto/gen/etcd/rpc_pb.ts";
+import { sleep } from "../clock.ts";
+import type { Clock } from "../clock.ts";
+import { unavailable } from "../errors.ts";
+import { createGrpcTransport } from "../grpc/transport.ts";
+import type { GrpcTransport } from "../grpc/transport.ts";
+import type { Random } from "../random.ts";
+
+/** A call that a member leaves without an answer for so long is tried at another. */
+const callMs = 2_000;
+const pauseMs = 100;
+/** A list of all keys comes in one message. */
+const maxMessageBytes = 64 * 1024 * 1024;
+/** Somebody may claim all its shards at once. */
+const maxCalls = 10_000;
+
+/** A member without a leader hears nothing: it must say so instead of being silent. */
+export const hasLeader = { hasleader: "true" };
+
+export interface Calls {
+  readonly kv: Client<typeof KV>;
+  readonly lease: Client<typeof Lease>;
+}
+
+export class Members {
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #endpoints: readonly string[];
+  readonly #credentials: ChannelCredentials | undefined;
+  readonly #closing = new AbortController();
+  readonly #open = new Set<GrpcTransport>();
+  /** Connections for single calls, by number of the member. */
+  readonly #connections = new Map<number, GrpcTransport>();
+  #present: number;
+
+  /** Endpoints are "host:port", or "http://host:port", or "https://host:port". */
+  constructor(
+    endpoints: readonly string[],
+    { clock, random }: { clock: Clock; random: Random },
+    credentials?: ChannelCredentials,
+  ) {
+    if (endpoints.length === 0) throw new Error("etcd has no endpoints");
+    this.#clock = clock;
+    this.#random = random;
+    this.#endpoints = endpoints;
+    this.#credentials = credentials;
+    this.#present = this.any();
+  }
+
+  get count(): number {
+    return this.#endpoints.length;
+  }
+
+  /** The number of a member, by chance. */
+  any(): number {
+    return Math.floor(this.#random.unit() * this.count);
+  }
+
+  /** How the member of that number (modulo their count) is called. */
+  endpoint(number: number): string {
+    return this.#endpoints[number % this.count] ?? "";
+  }
+
+  /** A new connection, without another's backoff. Whoever asked for it closes it. */
+  connect(number: number): GrpcTransport {
+    const endpoint = this.endpoint(number);
+    const standard = endpoint.startsWith("https://")
+      ? channelCredentials.createSsl()
+      : channelCredentials.createInsecure();
+    return createGrpcTransport({
+      address: endpoint.replace(/^https?:\/\//, "").replace(/\/$/, ""),
+      clock: this.#clock,
+      maxMessageBytes,
+      maxCalls,
+      credentials: this.#credentials ?? standard,
+    });
+  }
+
+  /**
+   * Makes a call, at another member when one fails: `call` must be harmless to repeat, and is told how often it was tried before, with an
+   * outcome that nobody knows. Rejects with UNAVAILABLE where none answers, and with the error itself where trying again is no use.
+   */
+  async ask<T>(
+    call: (calls: Calls, options: CallOptions, before: number) => Promise<T>,
+  ): Promise<T> {
+    const { signal } = this.#closing;
+    for (let before = 0; ; before += 1) {
+      const number = this.#present;
+      const connection = this.#connection(number);
+      try {
+        const calls = { kv: createClient(KV, connection), lease: createClient(Lease, connection) };
+        return await call(calls, { timeoutMs: callMs, signal }, before);
+      } catch (error) {
+        const { code, rawMessage } = ConnectError.from(error);
+        if (!passing.has(code)) throw error;
+        this.#drop(number, connection);
+        if (before >= this.count || signal.aborted)
+          throw unavailable(`etcd does not answer: ${rawMessage}`, 500, error);
+      }
+      await sleep(this.#clock, pauseMs * (0.5 + this.#random.unit()), signal).catch(
+        () => undefined,
+      );
+    }
+  }
+
+  /** Calls under way end with UNAVAILABLE. */
+  close(): void {
+    this.#closing.abort(unavailable("the directory is closed"));
+    for (const connection of this.#open) connection.close();
+    this.#open.clear();
+  }
+
+  #connection(number: number): GrpcTransport {
+    const known = this.#connections.get(number);
+    if (known !== undefined) return known;
+    if (this.#closing.signal.aborted) throw unavailable("the directory is closed");
+    const connection = this.connect(number);
+    this.#open.add(connection);
+    this.#connections.set(number, connection);
+    return connection;
+  }
+
+  /** The next call goes elsewhere, and to this member by a new connection. Other calls on the old one are over when it closes. */
+  #drop(number: number, connection: GrpcTransport): void {
+    if (this.#present === number) this.#present = (number + 1) % this.count;
+    if (this.#connections.get(number) !== connection) return;
+    this.#connections.delete(number);
+    this.#clock.after(callMs, () => {
+      connection.close();
+      this.#open.delete(connection);
+    });
+  }
+}
+
+const passing = new Set([
+  Code.Canceled,
+  Code.Unknown,
+  Code.DeadlineExceeded,
+  Code.ResourceExhausted,
+  Code.Aborted,
+  Code.Internal,
+  Code.Unavailable,
+]);

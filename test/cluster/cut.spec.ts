@@ -1,0 +1,111 @@
+/** A gateway that reaches everything but session, or everything but delivery: what its devices send and get meanwhile and afterwards. */
+import assert from "node:assert/strict";
+import type { Socket } from "node:net";
+import type { ServiceName } from "../../mesh/directory.ts";
+import { Proxy } from "../support/proxy.ts";
+import { Cluster } from "./cluster.ts";
+import { optionsOn, sharedGround } from "./ground.ts";
+import { ownerOfPort } from "./port-owner.ts";
+import { Storm, backMs } from "./storm.ts";
+
+const cutOff = "gateway-0";
+
+/** A cluster whose processes of one service are reached through proxies that know who comes. */
+async function clusterBehindProxies(service: ServiceName): Promise<{
+  cluster: Cluster;
+  proxies: Proxy[];
+  close(): Promise<void>;
+}> {
+  const { options, remove } = await optionsOn(await sharedGround());
+  const known: { cluster?: Cluster } = {};
+  const labelOf = async ({ remoteAddress = "", remotePort = 0 }: Socket): Promise<string> => {
+    const pids = new Map(
+      [...(known.cluster?.processes ?? [])].map(([name, { pid }]) => [pid, name]),
+    );
+    const pid = await ownerOfPort(remoteAddress, remotePort, [...pids.keys()]);
+    return pids.get(pid ?? 0) ?? "";
+  };
+  const at = { host: options.host ?? "127.0.0.1", port: 0 };
+  const proxies = await Promise.all([0, 1].map(() => Proxy.open([], at, labelOf)));
+  const settings = Object.fromEntries(
+    proxies.map(({ address }, number) => [`${service}-${number}`, { PARLEY_ADVERTISE: address }]),
+  );
+  const cluster = await Cluster.prepare({ ...options, settings });
+  known.cluster = cluster;
+  const { names } = cluster;
+  for (const name of names) await cluster.start(name);
+  for (const [number, proxy] of proxies.entries()) {
+    const [host = "", port] = cluster.process(`${service}-${number}`).mesh.split(":");
+    proxy.targets = [{ host, port: Number(port) }];
+  }
+  for (const name of names) await cluster.ready(name);
+  return {
+    cluster,
+    proxies,
+    async close() {
+      await cluster.close("SIGKILL");
+      await Promise.all(proxies.map((proxy) => proxy.close()));
+      await remove();
+    },
+  };
+}
+
+/** How a gateway is cut off, and whether sends still come through. */
+const cuts: readonly [says: string, cut: (proxy: Proxy) => void][] = [
+  ["in silence", (proxy) => proxy.set({ t: "drop" }, { of: cutOff })],
+  [
+    "in silence, in one direction",
+    (proxy) => proxy.set({ t: "drop" }, { of: cutOff, direction: "down" }),
+  ],
+  ["by half-closed connections", (proxy) => proxy.halfClose("down", cutOff)],
+  [
+    "by resets",
+    (proxy) => {
+      proxy.refuse(cutOff);
+      proxy.cut(cutOff);
+    },
+  ],
+  ["by a delay of half a second", (proxy) => proxy.set({ t: "delay", ms: 500 }, { of: cutOff })],
+];
+
+/** Longer than what streams take to be found dead in silence. */
+const cutMs = 15_000;
+
+for (const service of ["session", "delivery"] as const) {
+  describe(`a gateway cut off from ${service} only`, () => {
+    let world: Awaited<ReturnType<typeof clusterBehindProxies>>;
+    before(async () => {
+      world = await clusterBehindProxies(service);
+    });
+    after(() => world?.close());
+
+    for (const [at, [says, cut]] of cuts.entries()) {
+      it(`P1 P2 P3 P4 P5 P6: ${says}: nothing is lost, and all goes on afterwards`, async function () {
+        this.timeout(240_000);
+        const { cluster, proxies } = world;
+        const urls = cluster.urls;
+        const storm = await Storm.over(urls, `${service}${at}`, {
+          presence: false,
+          perSecond: 200,
+        });
+        try {
+          for (const proxy of proxies) {
+            assert.ok(proxy.connections > 0, "nothing goes through the proxy");
+            cut(proxy);
+          }
+          const before = storm.load.numbers.acked;
+          await new Promise<void>((go) => setTimeout(go, cutMs));
+          const { acked } = storm.load.numbers;
+          storm.note(`${acked - before} acked in the ${cutMs / 1_000} s of the cut`);
+          assert.ok(acked - before > 200, "those who are not cut off go on");
+          for (const proxy of proxies) proxy.heal();
+          await storm.isBack("the cut", backMs);
+          await storm.end();
+        } finally {
+          for (const proxy of proxies) proxy.heal();
+          await storm.load.close();
+        }
+      });
+    }
+  });
+}

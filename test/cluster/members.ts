@@ -1,0 +1,95 @@
+/** Real Cassandra on this machine, each node started, ended and killed by itself. Scripts do the work; what is stored there it must not know. */
+import { execFile } from "node:child_process";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { newFolder } from "../support/parley.ts";
+import { root } from "../support/tree.ts";
+
+const run = promisify(execFile);
+
+export type Kind = "etcd" | "cassandra";
+
+const ports: Readonly<Record<Kind, number>> = { etcd: 2_379, cassandra: 9_042 };
+/** From nothing, over the network, on a small machine. */
+const installMs = 20 * 60_000;
+const startMs = 4 * 60_000;
+
+const script = (kind: Kind, name: string): string =>
+  join(root, "test", "cluster", "servers", kind, `${name}.sh`);
+
+/** Why these servers cannot be had on this machine; undefined: they are there now. */
+export async function lackOf(kind: Kind): Promise<string | undefined> {
+  try {
+    await run(script(kind, "install"), [], { timeout: installMs, maxBuffer: 64 * 1_024 * 1_024 });
+    return undefined;
+  } catch (error) {
+    return `${kind} cannot be installed here: ${lastLineOf(error)}`;
+  }
+}
+
+function lastLineOf(error: unknown): string {
+  const said =
+    typeof error === "object" && error !== null && "stderr" in error ? String(error.stderr) : "";
+  const last = said.trim().split("\n").at(-1) ?? "";
+  return last === "" ? (String(error).split("\n")[0] ?? "") : last;
+}
+
+export class Members {
+  readonly kind: Kind;
+  readonly addresses: readonly string[];
+  readonly #folder: Awaited<ReturnType<typeof newFolder>>;
+
+  private constructor(
+    kind: Kind,
+    addresses: readonly string[],
+    folder: Awaited<ReturnType<typeof newFolder>>,
+  ) {
+    this.kind = kind;
+    this.addresses = addresses;
+    this.#folder = folder;
+  }
+
+  /** All at once; resolves when they answer. */
+  static async start(kind: Kind, addresses: readonly string[]): Promise<Members> {
+    const members = new Members(kind, addresses, await newFolder());
+    try {
+      await Promise.all(addresses.map((_, at) => members.start(at)));
+    } catch (error) {
+      await members.close();
+      throw error;
+    }
+    return members;
+  }
+
+  /** "host:port" of each. */
+  get endpoints(): readonly string[] {
+    return this.addresses.map((address) => `${address}:${ports[this.kind]}`);
+  }
+
+  /** With what it has stored; resolves when it answers. */
+  async start(at: number): Promise<void> {
+    const args = [this.#folderOf(at), this.#addressOf(at), this.addresses.join(",")];
+    await run(script(this.kind, "start"), args, { timeout: startMs });
+  }
+
+  /** Resolves when it is gone. */
+  async end(at: number, signal: "TERM" | "KILL" = "TERM"): Promise<void> {
+    await run(script(this.kind, "stop"), [this.#folderOf(at), signal], { timeout: startMs });
+  }
+
+  /** Ends all, and removes what they stored. */
+  async close(): Promise<void> {
+    await Promise.allSettled(this.addresses.map((_, at) => this.end(at, "KILL")));
+    await this.#folder.remove();
+  }
+
+  #folderOf(at: number): string {
+    return join(this.#folder.path, String(at));
+  }
+
+  #addressOf(at: number): string {
+    const address = this.addresses[at];
+    if (address === undefined) throw new Error(`there is no member ${at}`);
+    return address;
+  }
+}

@@ -1,0 +1,67 @@
+/** Loaded before the suites: those of the whole service run on a cluster of real processes, each suite on one of its own. */
+import type { RootHookObject } from "mocha";
+import { serviceNames } from "../../mesh/directory.ts";
+import type { ServiceName } from "../../mesh/directory.ts";
+import { runIn } from "../support/parley.ts";
+import type { RunningParley, Settings, Start } from "../support/parley.ts";
+import type { Cluster } from "./cluster.ts";
+import { lack, leaveSharedGround, newCluster } from "./ground.ts";
+
+/** As in one process: no waiting at the end. Few shards are claimed sooner than many. */
+const everywhere: Settings = {
+  PARLEY_DRAIN_MS: "0",
+  PARLEY_LOG_LEVEL: "warn",
+  PARLEY_SHARDS: "64",
+};
+
+/** "PARLEY_PRESENCE_GRACE_MS" is presence's; what names no service is the gateway's. */
+function serviceOf(setting: string): ServiceName {
+  const named = serviceNames.find((one) => setting.startsWith(`PARLEY_${one.toUpperCase()}_`));
+  return named ?? "gateway";
+}
+
+function byService(settings: Settings): Record<string, Settings> {
+  const all: Record<string, Settings> = { all: everywhere };
+  for (const [name, value] of Object.entries(settings)) {
+    const service = serviceOf(name);
+    all[service] = { ...all[service], [name]: value };
+  }
+  return all;
+}
+
+const startOnCluster: Start = async (settings = {}) => {
+  const { cluster, close } = await newCluster({ settings: byService(settings) });
+  return running(cluster, close);
+};
+
+function running(cluster: Cluster, close: () => Promise<void>): RunningParley {
+  const [url = ""] = cluster.urls;
+  return {
+    url,
+    urls: cluster.urls,
+    meshUrls: (service) =>
+      [...cluster.processes.values()]
+        .filter((one) => service.startsWith(`parley.${one.service}.`))
+        .map(({ mesh }) => `http://${mesh}`),
+    async restart() {
+      await cluster.close();
+      await Promise.all(cluster.names.map((name) => cluster.start(name)));
+      await Promise.all(cluster.names.map((name) => cluster.ready(name)));
+      return running(cluster, close);
+    },
+    close,
+  };
+}
+
+runIn("a cluster", startOnCluster);
+
+export const mochaHooks: RootHookObject = {
+  beforeAll(this: Mocha.Context) {
+    if (lack === undefined) return;
+    console.log(`skipped: ${lack}`);
+    this.skip();
+  },
+  async afterAll() {
+    await leaveSharedGround();
+  },
+};

@@ -1,0 +1,149 @@
+/** Real etcd on this machine: one member or several, that can be killed, frozen and started again. */
+import { execFile, execFileSync } from "node:child_process";
+import { readFileSync, rmSync } from "node:fs";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { root } from "../../support/tree.ts";
+import { asked } from "../../support/within.ts";
+
+const run = promisify(execFile);
+const scripts = join(root, "test/cluster/servers/etcd");
+const startMs = 60_000;
+
+/** Why there is no etcd on this machine; undefined: there is one, built now if it was not before, which takes minutes. */
+export async function whyNoEtcd(): Promise<string | undefined> {
+  try {
+    await run(join(scripts, "install.sh"));
+    return undefined;
+  } catch (error) {
+    const said = error instanceof Error && "stderr" in error ? String(error.stderr) : String(error);
+    return `etcd cannot be built: ${said.trim().split("\n").at(-1) ?? ""}`;
+  }
+}
+
+interface Member {
+  readonly address: string;
+  readonly folder: string;
+}
+
+/** Those that this process started: they go when it goes. */
+const started = new Set<Etcd>();
+process.once("exit", () => {
+  for (const etcd of started) etcd.abandon();
+});
+
+export class Etcd {
+  readonly #folder: string;
+  readonly #members: readonly Member[];
+
+  private constructor(folder: string, addresses: readonly string[]) {
+    this.#folder = folder;
+    this.#members = addresses.map((address) => ({ address, folder: join(folder, address) }));
+  }
+
+  /** Members of those loopback addresses, in a folder of their own; they answer when it resolves. */
+  static async start(addresses: readonly string[]): Promise<Etcd> {
+    const etcd = new Etcd(await mkdtemp(join(tmpdir(), "parley-etcd-")), addresses);
+    started.add(etcd);
+    try {
+      await etcd.startAll();
+      return etcd;
+    } catch (error) {
+      await etcd.remove();
+      throw error;
+    }
+  }
+
+  /** "host:port" of each, in the order in which they were named. */
+  get endpoints(): string[] {
+    return this.#members.map(({ address }) => `${address}:2379`);
+  }
+
+  async startAll(): Promise<void> {
+    await Promise.all(this.#members.map((_, at) => this.start(at)));
+  }
+
+  /** Resolves when it answers, for which most members are needed. It has the data that it had. */
+  async start(at: number): Promise<void> {
+    const { folder, address } = this.#member(at);
+    const cluster = this.#members.map((member) => member.address).join(",");
+    await run(join(scripts, "start.sh"), [folder, address, cluster], { timeout: startMs });
+  }
+
+  /** As a crash does. */
+  async kill(at: number): Promise<void> {
+    await this.#stop(at, "KILL");
+  }
+
+  async killAll(): Promise<void> {
+    await Promise.all(this.#members.map((_, at) => this.kill(at)));
+  }
+
+  /** It keeps its connections, and does nothing. */
+  freeze(at: number): void {
+    process.kill(this.#pid(at), "SIGSTOP");
+  }
+
+  thaw(at: number): void {
+    process.kill(this.#pid(at), "SIGCONT");
+  }
+
+  /** The number of the member that leads, as the member of that number sees it, or, if none is given, as anyone does. */
+  leader(): Promise<number> {
+    return asked(startMs, "a leader", async () => {
+      const seen = await Promise.all(this.#members.map(({ address }) => status(address)));
+      const leader = seen.findIndex((said) => said !== undefined && said.leads);
+      return leader === -1 ? undefined : leader;
+    });
+  }
+
+  /** Stops all and removes what they leave. */
+  async remove(): Promise<void> {
+    await this.killAll();
+    started.delete(this);
+    await rm(this.#folder, { recursive: true, force: true });
+  }
+
+  /** The same, at once, when the process ends. */
+  abandon(): void {
+    for (const { folder } of this.#members) {
+      try {
+        execFileSync(join(scripts, "stop.sh"), [folder, "KILL"]);
+      } catch {
+        // It was never started.
+      }
+    }
+    rmSync(this.#folder, { recursive: true, force: true });
+  }
+
+  async #stop(at: number, signal: string): Promise<void> {
+    await run(join(scripts, "stop.sh"), [this.#member(at).folder, signal]).catch(() => undefined);
+  }
+
+  #pid(at: number): number {
+    return Number(readFileSync(join(this.#member(at).folder, "pid"), "utf8"));
+  }
+
+  #member(at: number): Member {
+    const member = this.#members[at];
+    if (member === undefined) throw new Error(`there is no member ${at}`);
+    return member;
+  }
+}
+
+/** Undefined: it does not answer. */
+async function status(address: string): Promise<{ leads: boolean } | undefined> {
+  try {
+    const response = await fetch(`http://${address}:2379/v3/maintenance/status`, {
+      method: "POST",
+      body: "{}",
+      signal: AbortSignal.timeout(1_000),
+    });
+    const said = (await response.json()) as { leader?: string; header?: { member_id?: string } };
+    return { leads: said.leader !== undefined && said.leader === said.header?.member_id };
+  } catch {
+    return undefined;
+  }
+}

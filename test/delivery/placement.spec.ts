@@ -1,0 +1,294 @@
+import assert from "node:assert/strict";
+import { Code } from "@connectrpc/connect";
+import { Cluster, type Process } from "./cluster.ts";
+import { until } from "./world.ts";
+import { embeddedPace } from "../../delivery/index.ts";
+import type { Cell } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
+
+/** Resolves the promise that a test holds something up with. */
+function gate(): { opened: Promise<void>; open: () => void } {
+  let open = (): void => undefined;
+  const opened = new Promise<void>((resolve) => (open = resolve));
+  return { opened, open };
+}
+
+const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe("several delivery processes", () => {
+  let cluster: Cluster;
+  afterEach(() => cluster.close());
+
+  const cells = (conversationId: string): Promise<Cell[]> =>
+    cluster.store.cells(conversationId, 1, 1_000);
+
+  async function two(): Promise<[Process, Process]> {
+    cluster = new Cluster();
+    const first = await cluster.add();
+    await cluster.placed(first);
+    const second = await cluster.add();
+    await cluster.placed(first, second);
+    return [first, second];
+  }
+
+  it("share the shards, and only one answers for each", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    first.send(1, "alice", id);
+    second.send(1, "alice", id);
+    assert.deepEqual([await first.outcome(1), await second.outcome(1)], ["sent 1", "notOwner"]);
+    await assert.rejects(second.client.createGroup({ userId: "alice", request: {} }), {
+      code: Code.InvalidArgument,
+    });
+    assert.deepEqual([...first.delivery.problems(), ...second.delivery.problems()], []);
+  });
+
+  it("hand a shard over when one comes: what was taken is finished, the rest is the next owner's (P1, P3)", async () => {
+    cluster = new Cluster();
+    const first = await cluster.add();
+    await cluster.placed(first);
+    const ids = Array.from({ length: 40 }, (_, n) => `d:alice:bob${n}`);
+    const held = gate();
+    cluster.store.hooks.beforeCommit = () => held.opened;
+    for (const [n, id] of ids.entries()) first.send(n, "alice", id);
+    await turn();
+    const second = await cluster.add();
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.equal(
+      ids.filter((id) => cluster.ownerOf(id) === second.identity.id).length,
+      0,
+      "a shard with something under way stays",
+    );
+    for (const [n, id] of ids.entries()) first.send(100 + n, "alice", id);
+    held.open();
+    cluster.store.hooks = {};
+    await cluster.placed(first, second);
+    const mine = ids.filter((id) => cluster.ownerOf(id) === first.identity.id);
+    assert.ok(mine.length > 5 && mine.length < 35, `${mine.length} of 40 stayed`);
+    for (const [n, id] of ids.entries()) {
+      assert.equal(await first.outcome(n), "sent 1");
+      const stayed = mine.includes(id);
+      assert.equal(await first.outcome(100 + n), stayed ? "sent 2" : "notOwner");
+      if (stayed) continue;
+      second.send(100 + n, "alice", id, true);
+      assert.equal(await second.outcome(100 + n), "sent 2");
+      const [one, other] = await cells(id);
+      assert.ok(one !== undefined && other !== undefined && other.epoch > one.epoch);
+    }
+  });
+
+  it("take over from one that is gone, revoking it first: it acks nothing more and begins another life (P1)", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    first.send(1, "alice", id);
+    await first.outcome(1);
+    const { id: before } = first.identity;
+    cluster.gone(first);
+    await cluster.placed(second);
+    second.send(2, "alice", id);
+    assert.equal(await second.outcome(2), "sent 2");
+    first.send(3, "alice", id);
+    assert.equal(await first.outcome(3), "notOwner");
+    assert.equal((await cells(id)).length, 2);
+    assert.equal(
+      first.identity.id,
+      before,
+      "it hears of it when it writes or when its lease is lost",
+    );
+  });
+
+  it("find out on their next write that they were revoked, however late they hear of anything (P1)", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    const { id: before } = first.identity;
+    await cluster.store.revoke(before);
+    first.send(1, "alice", id);
+    assert.equal(await first.outcome(1), "notOwner");
+    assert.notEqual(first.identity.id, before);
+    await until(() => first.delivery.problems().length === 0);
+    cluster.deliveries.replace(cluster.deliveries.present.filter((peer) => peer.id !== before));
+    await cluster.placed(first, second);
+    const owner = cluster.ownerOf(id) === first.identity.id ? first : second;
+    owner.send(2, "alice", id, true);
+    assert.equal(await owner.outcome(2), "sent 1");
+  });
+
+  it("give everything away when they drain", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    first.send(1, "alice", id);
+    await first.outcome(1);
+    cluster.draining(first);
+    await first.delivery.drain?.(60_000);
+    await cluster.placed(second);
+    second.send(2, "alice", id);
+    assert.equal(await second.outcome(2), "sent 2");
+  });
+
+  it("take nothing while the outcome of a hand-over is unknown, and serve again when it failed (P1)", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    cluster.registry.fails = "before";
+    cluster.draining(first);
+    for (let n = 0; n < 20; n += 1) await turn();
+    first.send(1, "alice", id);
+    assert.equal(await first.outcome(1), "notOwner");
+    cluster.deliveries.replace(
+      cluster.deliveries.present.map((peer) => ({ ...peer, draining: false })),
+    );
+    cluster.registry.fails = undefined;
+    await until(() => {
+      cluster.clock.advance(200);
+      return first.delivery.problems().length === 0 && cluster.registry.owner(0) !== undefined;
+    });
+    await cluster.placed(first, second);
+    first.send(2, "alice", id, true);
+    assert.equal(await first.outcome(2), "sent 1");
+    assert.equal(cluster.ownerOf(id), first.identity.id);
+  });
+
+  it("do not write what was built on a shard that is lost meanwhile (P1, P2)", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    first.send(1, "alice", id);
+    await first.outcome(1);
+    const held = gate();
+    const cellsNow = cluster.store.cells.bind(cluster.store);
+    cluster.store.cells = async (...asked) => {
+      const found = await cellsNow(...asked);
+      await held.opened;
+      return found;
+    };
+    first.send(2, "alice", id, true);
+    for (let n = 0; n < 20; n += 1) await turn();
+    cluster.gone(first);
+    await cluster.placed(second);
+    held.open();
+    assert.equal(await first.outcome(2), "notOwner");
+    assert.equal((await cells(id)).length, 1);
+  });
+});
+
+describe("delivery's pace", () => {
+  let cluster: Cluster;
+  afterEach(() => cluster.close());
+
+  it("has batches of different conversations under way together, and of one conversation one (P4)", async () => {
+    cluster = new Cluster();
+    const process = await cluster.add();
+    await cluster.placed(process);
+    const held = gate();
+    const begun: string[] = [];
+    cluster.store.hooks.beforeCommit = async ({ writes }) => {
+      begun.push(
+        writes.map(({ conversationId, cells }) => `${conversationId} ${cells.length}`).join(),
+      );
+      if (begun.length === 1) await held.opened;
+    };
+    process.send(1, "alice", "d:alice:bob");
+    await until(() => begun.length === 1);
+    process.send(2, "alice", "d:alice:bob");
+    process.send(3, "alice", "d:alice:carol");
+    assert.equal(await process.outcome(3), "sent 1");
+    process.send(4, "alice", "d:alice:bob");
+    held.open();
+    assert.deepEqual([await process.outcome(1), await process.outcome(2)], ["sent 1", "sent 2"]);
+    assert.deepEqual(begun, ["d:alice:bob 1", "d:alice:carol 1", "d:alice:bob 2"]);
+  });
+
+  it("lets moves of cursors wait for company, and not for longer than they may", async () => {
+    cluster = new Cluster();
+    const process = await cluster.add();
+    await cluster.placed(process);
+    process.send(1, "alice", "d:alice:bob");
+    await process.outcome(1);
+    const written: number[] = [];
+    cluster.store.hooks.beforeCommit = ({ writes }) => {
+      for (const { members } of writes) written.push(members.length);
+      return Promise.resolve();
+    };
+    const moveCursor = (operationId: number, readSeq: number): void => {
+      const operation = { case: "moveCursor" as const, value: { deliveredSeq: 1, readSeq } };
+      process.submit({ operationId, userId: "bob", conversationId: "d:alice:bob", operation });
+    };
+    moveCursor(2, 0);
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.deepEqual(written, [], "it waits");
+    cluster.clock.advance(100);
+    assert.equal(await process.outcome(2), "moved");
+    moveCursor(3, 1);
+    for (let n = 0; n < 5; n += 1) await turn();
+    process.send(4, "alice", "d:alice:bob");
+    assert.deepEqual([await process.outcome(4), await process.outcome(3)], ["sent 2", "moved"]);
+    assert.deepEqual(written, [1, 2], "the second went with the message");
+  });
+});
+
+describe("delivery's fan-out over several session instances", () => {
+  let cluster: Cluster;
+  afterEach(() => cluster.close());
+  const users = Array.from({ length: 30 }, (_, n) => `u${n}`);
+
+  async function talk(process: Process): Promise<void> {
+    for (const [n, user] of users.entries()) process.send(n, user, `d:${user}:zed`);
+    for (const n of users.keys()) await process.outcome(n);
+  }
+
+  it("publishes to each user's instance, once", async () => {
+    cluster = new Cluster({ sessions: 2 });
+    const process = await cluster.add();
+    await cluster.placed(process);
+    await talk(process);
+    const [one, other] = cluster.session;
+    assert.ok(one !== undefined && other !== undefined);
+    await until(() => one.told("record").length + other.told("record").length === 60);
+    const both = [...one.told("record"), ...other.told("record")].filter((user) => user !== "zed");
+    assert.deepEqual(both.toSorted(), users.toSorted());
+    assert.ok(one.told("record").length > 5 && other.told("record").length > 5);
+    assert.ok(!(one.told("record").includes("zed") && other.told("record").includes("zed")));
+  });
+
+  it("tells those who move to another instance to sync, and nobody else (P6)", async () => {
+    cluster = new Cluster();
+    const process = await cluster.add();
+    await cluster.placed(process);
+    await talk(process);
+    const added = cluster.addSession();
+    await until(() => added.told("resync").length > 0);
+    process.send(100, "u0", "d:u0:zed");
+    await process.outcome(100);
+    const moved = added.told("resync");
+    assert.deepEqual(cluster.session[0]?.told("resync"), []);
+    assert.ok(moved.length > 5 && moved.length < 25, `${moved.length} of 31 moved`);
+    for (const [n, user] of users.entries()) process.send(200 + n, user, `d:${user}:zed`);
+    for (const n of users.keys()) await process.outcome(200 + n);
+    await until(() => new Set(added.told("record")).size === moved.length);
+    assert.deepEqual([...new Set(added.told("record"))].toSorted(), moved.toSorted());
+  });
+
+  it("says which commits are indexed, once they are (P6)", async () => {
+    cluster = new Cluster();
+    const process = await cluster.add();
+    await cluster.placed(process);
+    const held = gate();
+    cluster.store.hooks.beforeIndex = () => held.opened;
+    process.send(1, "alice", "d:alice:bob");
+    const [session] = cluster.session;
+    assert.ok(session !== undefined);
+    await until(() => session.commits.length > 0);
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.deepEqual(session.commits, ["published"]);
+    assert.equal(process.outcomes.length, 0);
+    held.open();
+    assert.equal(await process.outcome(1), "sent 1");
+    await until(() => session.commits.length > 1);
+    assert.deepEqual(session.commits, ["published", "indexed"]);
+  });
+
+  it("names no commit where records are indexed as soon as they are committed", async () => {
+    cluster = new Cluster({ pace: embeddedPace });
+    const process = await cluster.add();
+    await cluster.placed(process);
+    await talk(process);
+    assert.deepEqual(cluster.session[0]?.commits, []);
+  });
+});
