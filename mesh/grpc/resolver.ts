@@ -27,8 +27,10 @@ class InstanceResolver implements experimental.Resolver {
     this.#instances = isList(list) ? list : undefined;
   }
 
+  /** Asked again whenever a connection is lost: the list is the same as long as nobody came or went, and telling it again asks again. */
   updateResolution(): void {
-    this.#unwatch ??= this.#instances?.watch(() => this.#tell());
+    if (this.#unwatch !== undefined) return;
+    this.#unwatch = this.#instances?.watch(() => this.#tell()) ?? (() => undefined);
     // Not within the call, by the contract of the library.
     queueMicrotask(() => this.#tell());
   }

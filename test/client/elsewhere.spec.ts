@@ -5,6 +5,7 @@ import { seededRandom } from "../../mesh/random.ts";
 import { ParleyClient, type ClientOptions } from "../../client/index.ts";
 import { NodeWebSocket } from "../../client/node.ts";
 import { toldUrl } from "../../client/options.ts";
+import { CloseReason } from "../../proto/gen/parley/v1/chat_pb.ts";
 import { FakeServer, tokenOf } from "./fake-server.ts";
 import { Watch } from "./watch.ts";
 
@@ -29,7 +30,7 @@ describe("the client, sent elsewhere", () => {
   }
 
   /** The server answers every Hello so. */
-  function sends(server: FakeServer, url: () => string, reason = 5): void {
+  function sends(server: FakeServer, url: () => string, reason = CloseReason.ELSEWHERE): void {
     server.script = ({ frame }) =>
       frame.case === "hello"
         ? { case: "goodbye", value: { reason, reconnectAfterMs: 5, url: url() } }
@@ -61,7 +62,7 @@ describe("the client, sent elsewhere", () => {
   it("goes where a server that drains sends it, and back when it loses that one", async () => {
     const { client, watch } = make();
     await client.ready();
-    const value = { reason: 1, reconnectAfterMs: 5, url: far.url };
+    const value = { reason: CloseReason.DRAINING, reconnectAfterMs: 5, url: far.url };
     near.last.tell({ frame: { case: "goodbye", value } });
     await far.until(() => far.hellos.length === 1);
     await client.ready();
@@ -114,7 +115,10 @@ describe("the client, sent elsewhere", () => {
       const url = ["javascript:alert(1)", "nowhere", "ftp://x.example.org"][sent];
       sent += 1;
       if (url === undefined) return "do";
-      return { case: "goodbye", value: { reason: 5, reconnectAfterMs: 0, url } };
+      return {
+        case: "goodbye",
+        value: { reason: CloseReason.ELSEWHERE, reconnectAfterMs: 0, url },
+      };
     };
     const { client } = make();
     await client.ready();
@@ -122,7 +126,7 @@ describe("the client, sent elsewhere", () => {
   });
 
   it("over a stream, too: a goodbye is no welcome", async () => {
-    near.goodbye = { reason: 5, reconnectAfterMs: 5, url: far.url };
+    near.goodbye = { reason: CloseReason.ELSEWHERE, reconnectAfterMs: 5, url: far.url };
     const { client, watch } = make({ transport: "connect" });
     await client.ready();
     assert.ok(far.calls.includes("subscribe"));

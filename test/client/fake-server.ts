@@ -8,6 +8,7 @@ import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { WebSocketServer, type WebSocket } from "ws";
 import {
   ChatService,
+  type CloseReason,
   SubscribeResponseSchema,
   SyncResponseSchema,
   HistoryResponseSchema,
@@ -83,7 +84,7 @@ export class FakeServer {
   streams = true;
   goodToken: string | undefined;
   /** All that a Subscribe stream says, where it is set. */
-  goodbye: { reason: number; reconnectAfterMs: number; url: string } | undefined;
+  goodbye: { reason: CloseReason; reconnectAfterMs: number; url: string } | undefined;
   heartbeatMs = 30_000;
   user = "alice";
   #http: Server;

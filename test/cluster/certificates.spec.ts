@@ -5,10 +5,9 @@ import { join } from "node:path";
 import type { CertificateFiles } from "../../mesh/grpc/certificates.ts";
 import { TestCa } from "../support/ca.ts";
 import type { Proxy } from "../support/proxy.ts";
-import { asked } from "../support/within.ts";
 import type { Settings } from "../support/parley.ts";
 import { Cluster } from "./cluster.ts";
-import { optionsOn, sharedGround } from "./ground.ts";
+import { notReady, optionsOn, sharedGround } from "./ground.ts";
 import { Storm, balancerOf } from "./storm.ts";
 
 const hourMs = 3_600_000;
@@ -104,10 +103,7 @@ describe("certificates of processes", () => {
         try {
           await cluster.end(name);
           await cluster.start(name, await settings(await folderOf(says.replaceAll(" ", "-"))));
-          const body = await asked(20_000, "what is wrong", async () => {
-            const answer = await cluster.readiness(name);
-            return answer.status === 503 && why.test(answer.body) ? answer.body : undefined;
-          });
+          const body = await notReady(cluster, name, why, 20_000);
           storm.note(`it says: ${body.replaceAll("\n", "; ")}`);
           await storm.isBack("its start");
           await storm.more(500);

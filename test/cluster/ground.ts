@@ -7,6 +7,7 @@ import type { Directory } from "../../mesh/directory.ts";
 import { openEtcdDirectory } from "../../mesh/etcd/directory.ts";
 import { systemRandom } from "../../mesh/random.ts";
 import { newFolder } from "../support/parley.ts";
+import { asked } from "../support/within.ts";
 import { Cluster } from "./cluster.ts";
 import type { ClusterOptions } from "./cluster.ts";
 import { Members, lackOf } from "./members.ts";
@@ -106,6 +107,14 @@ export async function newCluster(
       await remove();
     },
   };
+}
+
+/** What a process says of why it is not ready, once that is said. */
+export function notReady(cluster: Cluster, name: string, why: RegExp, ms: number): Promise<string> {
+  return asked(ms, `${name} to say ${why.source}`, async () => {
+    const answer = await cluster.readiness(name).catch(() => undefined);
+    return answer?.status === 503 && why.test(answer.body) ? answer.body : undefined;
+  });
 }
 
 /** Listens to the cluster's own directory. */

@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Directory } from "../../mesh/directory.ts";
 import { asked } from "../support/within.ts";
-import { directoryOf, newCluster } from "./ground.ts";
+import { directoryOf, newCluster, notReady } from "./ground.ts";
 import type { OwnCluster } from "./ground.ts";
 
 /** The lease, and a little more. */
@@ -32,12 +32,8 @@ describe("two gateways with one id", () => {
         signal === "SIGTERM" ? ["gateway-0", "gateway-1"] : ["gateway-1", "gateway-0"];
       const { id } = cluster.process(first);
       await cluster.start(second);
-      const body = await asked(10_000, "why it waits", async () => {
-        const answer = await cluster.readiness(second);
-        return /another gateway is called gateway-0/.test(answer.body) ? answer.body : undefined;
-      });
+      const body = await notReady(cluster, second, /another gateway is called gateway-0/, 10_000);
       assert.match(body, /it waits until that one is gone/);
-      assert.equal((await cluster.readiness(second)).status, 503);
       assert.equal((await cluster.readiness(first)).status, 200);
       const gateways = directory.instances("gateway");
       assert.deepEqual(

@@ -176,6 +176,8 @@ describe("the gateway among session instances", () => {
     await until(() => one.told.length === 1);
     assert.deepEqual(one.told, ["resync"]);
     assert.equal(a.session.attached.get(one.number)?.again, true);
+    cluster.peers.replace([]);
+    assert.deepEqual(cluster.links.problems(), ["the gateway knows of no session instance"]);
   });
 
   it("an instance drains: its connections are moved, with an overlap", async () => {

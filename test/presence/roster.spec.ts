@@ -108,12 +108,13 @@ describe("presence roster", () => {
     for (const userId of ["ann", "bob"]) roster.online(one, userId);
     roster.beginList(one);
     roster.online(one, "ann");
+    roster.offline(one, "eve", at(500));
     roster.endList(one, at(1_000));
     roster.expire(11_000, always);
     assert.deepEqual(["ann", "bob", "eve"].map(shown), [
       "online 0",
       `offline ${startMs + 1_000}`,
-      `offline ${startMs + 1_000}`,
+      `offline ${startMs + 500}`,
     ]);
     roster.offline(one, "ann", at(12_000));
     roster.expire(22_000, always);
