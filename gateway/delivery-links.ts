@@ -261,19 +261,17 @@ export class DeliveryLinks implements StreamEvents {
     this.#fail(over, noAnswer);
   }
 
-  /** The owner took the last operation that was under way: the others may follow, if it is the owner still. */
+  /** The owner took what was under way last: the others may follow, if it is the owner still and refused none meanwhile. */
   #shown(shard: number, stream: DeliveryStream): void {
     const held = this.#held[shard];
     if (held === undefined || this.#underWay[shard] !== 0) return;
     const sameEpoch = this.#shards.owner(shard)?.epoch === this.#epochs[shard];
-    if (!sameEpoch || this.#owner(shard) !== stream) return this.#advance(shard);
+    if (!sameEpoch || held.refused || this.#owner(shard) !== stream) return this.#advance(shard);
     this.#refusals.get(shard)?.cancel?.();
     this.#refusals.delete(shard);
-    const over = this.#merge(held);
     this.#open[shard] = stream;
     this.#held[shard] = undefined;
     for (const waiting of held.takeAll()) this.#send(stream, waiting);
-    this.#fail(over, noAnswer);
   }
 
   #merge(held: HeldShard): Waiting[] {

@@ -23,6 +23,11 @@ export class HeldShard {
     return this.#returned.length + this.#queue.length;
   }
 
+  /** Whether some came back and are not in the queue yet. */
+  get refused(): boolean {
+    return this.#returned.length > 0;
+  }
+
   add(waiting: Waiting): void {
     this.#queue.push(waiting);
   }

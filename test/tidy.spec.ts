@@ -50,6 +50,9 @@ describe("layout", () => {
     const entries = ["cli/main.ts", "embedded/index.ts", "client/index.ts", "bench/main.ts"];
     // Processes that the benchmark starts by name, and what mocha loads before the tests.
     entries.push("bench/generator.ts", "bench/relay.ts", "test/support/ends.ts");
+    entries.push(
+      ...["bench", "holder", "keyspace", "mode", "run"].map((name) => `test/cluster/${name}.ts`),
+    );
     const specs = files.filter((path) => path.endsWith(".spec.ts"));
     const used = reached([...entries, ...specs]);
     const all = files.filter((path) => path.endsWith(".ts"));

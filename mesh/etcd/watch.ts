@@ -15,7 +15,7 @@ import type { View } from "./view.ts";
 /** How often a watch is asked for a sign of life. */
 const pingMs = 1_500;
 /** How long it may be silent before it is taken for dead. */
-const silentMs = 5_000;
+const silentMs = 4_000;
 const listMs = 5_000;
 
 /** Runs until the stream fails. */
@@ -33,11 +33,12 @@ export async function hearChanges(
   }
 }
 
-async function list({ transport, signal }: Attempt, keys: Keys, view: View): Promise<void> {
+async function list({ transport, signal, well }: Attempt, keys: Keys, view: View): Promise<void> {
   const { header, kvs } = await createClient(KV, transport).range(keys.all, {
     signal,
     timeoutMs: listMs,
   });
+  well();
   view.list(kvs, header?.revision ?? 0n);
 }
 

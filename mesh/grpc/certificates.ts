@@ -86,10 +86,10 @@ export class Certificates {
     if (Date.parse(leaf.validFrom) > nowMs)
       found.push(`${which} is not valid before ${leaf.validFrom}`);
     if (leaf.checkHost(meshName) === undefined) found.push(`${which} lacks the name ${meshName}`);
+    // Absent where the certificate does not say what it is for: for everything.
+    const said: readonly string[] = leaf.keyUsage ?? Object.keys(uses);
     for (const [oid, whom] of Object.entries(uses)) {
-      // Undefined where the certificate does not say what it is for: for everything.
-      const said: readonly string[] | undefined = leaf.keyUsage;
-      if (said?.includes(oid) === false) found.push(`${which} is not for ${whom}`);
+      if (!said.includes(oid)) found.push(`${which} is not for ${whom}`);
     }
     return found;
   }

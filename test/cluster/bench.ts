@@ -101,7 +101,12 @@ async function yardsticks(folder: string): Promise<(number | undefined)[]> {
 async function measured(
   folder: string,
   shape: (typeof shapes)[number],
-  servers: { etcd: string[]; cassandra: string[]; pids: [string, number][]; client: Client },
+  servers: {
+    etcd: string[];
+    cassandra: readonly string[];
+    pids: [string, number][];
+    client: Client;
+  },
   embedded: readonly (number | undefined)[],
 ): Promise<void> {
   const raised = { PARLEY_RATE_PER_SECOND: "1000000", PARLEY_BYTES_PER_SECOND: "1073741824" };

@@ -1,58 +1,57 @@
+/** The suite of all stores on real Cassandra: each case with empty tables. */
+import { Client } from "cassandra-driver";
 import { pino } from "pino";
 import { systemClock } from "../../mesh/clock.ts";
+import { EnvReader } from "../../mesh/env.ts";
 import { systemRandom } from "../../mesh/random.ts";
 import {
+  type CassandraConfig,
   cassandraConfig,
   migrate,
   openCassandraStore,
   openMediaFolder,
 } from "../../storage/index.ts";
-import { EnvReader } from "../../mesh/env.ts";
 import { storeSuite } from "../conformance/store.ts";
-import { mkdtemp, rm } from "node:fs/promises";
+import { newFolder } from "../support/parley.ts";
+import { sharedGround } from "./ground.ts";
 
 const outside = {
   clock: systemClock,
   random: systemRandom,
   log: pino({ level: process.env["LOG"] ?? "silent" }),
 };
-const config = cassandraConfig(
-  new EnvReader(
-    {
-      PARLEY_CASSANDRA: process.env["CASS"] ?? "",
-      PARLEY_CASSANDRA_REPLICATION: "1",
-      PARLEY_CASSANDRA_KEYSPACE: "conf",
-    },
-    "PARLEY_",
-  ),
-);
-describe("conf", () => {
+const tables = ["log", "user_index", "groups", "revoked", "last_seen", "media"];
+
+describe("Cassandra", () => {
+  let config: CassandraConfig;
+  let client: Client;
+
   before(async function () {
-    this.timeout(120000);
+    const { cassandra } = await sharedGround();
+    const [contactPoint = ""] = cassandra.endpoints;
+    const settings = {
+      PARLEY_CASSANDRA: contactPoint,
+      PARLEY_CASSANDRA_REPLICATION: "1",
+      PARLEY_CASSANDRA_KEYSPACE: "conformance",
+    };
+    config = cassandraConfig(new EnvReader(settings, "PARLEY_"));
     await migrate(config, outside);
+    client = new Client({ contactPoints: [contactPoint], localDataCenter: config.datacenter });
   });
+
+  after(async () => {
+    await client.execute(`DROP KEYSPACE ${config.keyspace}`);
+    await client.shutdown();
+  });
+
   storeSuite(
-    "cassandra",
+    "Cassandra",
     async () => {
-      const { Client } = await import("cassandra-driver");
-      const client = new Client({
-        contactPoints: [...config.contactPoints],
-        localDataCenter: "datacenter1",
-      });
-      await Promise.all(
-        ["log", "user_index", "groups", "revoked", "last_seen", "media"].map((t) =>
-          client.execute(`TRUNCATE conf.${t}`),
-        ),
-      );
-      await client.shutdown();
-      const p = await mkdtemp("/tmp/w/m-");
-      const folder = { path: p, remove: () => rm(p, { recursive: true }) };
+      for (const table of tables) await client.execute(`TRUNCATE ${config.keyspace}.${table}`);
+      const folder = await newFolder();
       const store = await openCassandraStore(config, outside);
-      return {
-        store,
-        media: await openMediaFolder(folder.path, systemRandom),
-        remove: folder.remove,
-      };
+      const media = await openMediaFolder(folder.path, systemRandom);
+      return { store, media, remove: () => folder.remove() };
     },
     { reads: false },
   );

@@ -337,4 +337,9 @@ describe("all connections of a gateway", () => {
     assert.equal(connections.ofUser("alice").length, 0);
     assert.equal(connections.size, 0);
   });
+
+  it("have numbers that follow on where the gateway's life began", () => {
+    const connections = new Connections(3, 2, 700);
+    assert.deepEqual([connections.next(), connections.next()], [701, 702]);
+  });
 });

@@ -1,6 +1,6 @@
 /** Delivery processes as the gateway's links see them: each a peer of its own that answers as its test wants. */
 import { create } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { Code, type ConnectError } from "@connectrpc/connect";
 import { DeliveryLinks } from "../../gateway/delivery-links.ts";
 import type { Waiting } from "../../gateway/waiting.ts";
 import { ManualClock } from "../../mesh/clock.ts";

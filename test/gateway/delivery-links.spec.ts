@@ -108,6 +108,29 @@ for (const wire of [false, true]) {
       assert.deepEqual(left.took(), []);
     });
 
+    it("what an owner took before it refused may have its outcome later; refusals may come in any order (P4)", async () => {
+      await all.open(left, 0);
+      all.sends(zero, 1, 2, 3, 4);
+      await settle();
+      const came = left.operations.splice(0);
+      for (const number of [4, 2, 3]) {
+        const operation = came.find((one) => numberOf(one) === number);
+        if (operation !== undefined) left.settle(operation, notOwner);
+        await settle();
+      }
+      all.links.expire(all.clock.monotonic());
+      const [first] = came;
+      assert.ok(first !== undefined);
+      left.settle(first, sentAt(1));
+      await settle();
+      assert.deepEqual(left.took(), [], "it was asked again at once");
+      all.own(right, 0);
+      await settle();
+      assert.deepEqual(answerAll(right), [2]);
+      await settle();
+      assert.deepEqual(right.took(), [3, 4]);
+    });
+
     it("nothing goes to the next owner while something is under way at the one before", async () => {
       await all.open(left, 0);
       all.send(zero, 1);
@@ -183,6 +206,33 @@ for (const wire of [false, true]) {
       assert.deepEqual(answerAll(left), [1]);
       await settle();
       assert.deepEqual(left.took(), [2]);
+    });
+
+    it("however many it refuses at once, it is asked again after 20 ms", async () => {
+      await all.open(left, 0);
+      all.sends(zero, 1, 2, 3, 4, 5);
+      await settle();
+      assert.deepEqual(answerAll(left, notOwner), [1, 2, 3, 4, 5]);
+      await settle();
+      all.clock.advance(20);
+      await settle();
+      assert.deepEqual(left.took(), [1]);
+    });
+
+    it("what a turn gathers is one request, up to 1 MiB", async () => {
+      await all.open(left, 0);
+      left.batches.length = 0;
+      all.sends(zero, 1, 2, 3);
+      await settle();
+      for (let number = 4; number <= 13; number += 1) {
+        const operation = sendOf(zero, number);
+        assert.ok(operation.operation.case === "send");
+        operation.operation.value.content = new Uint8Array(262_144);
+        all.links.operate(operation, new Asked());
+      }
+      await settle();
+      assert.deepEqual(left.batches, [3, 4, 4, 2]);
+      assert.deepEqual(left.took(), [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13]);
     });
 
     it("typing goes to the owner, and nowhere where there is none", async () => {

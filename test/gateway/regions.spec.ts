@@ -77,7 +77,7 @@ describe("regions", () => {
   });
 
   for (const [name, token, config, peers] of [
-    ["of this region", "alice+us", {}, undefined],
+    ["of this region", "alice+us", {}, [gateway("us2", "us")]],
     ["of no region", "alice", {}, undefined],
     ["of a region without a gateway", "alice+asia", {}, undefined],
     ["of a region whose gateway drains", "alice+eu", {}, [gateway("eu", "eu", { draining: true })]],

@@ -138,6 +138,8 @@ const lost = (): ConnectError => new ConnectError("lost", Code.Unavailable);
 
 export class FakeDelivery {
   readonly operations: Operation[] = [];
+  /** How many operations each request had. */
+  readonly batches: number[] = [];
   readonly groups: CreateGroupRequest[] = [];
   /** How an operation is answered: undefined, not at all. */
   answer: (operation: Operation) => Outcome["outcome"] | undefined = (operation) =>
@@ -166,6 +168,7 @@ export class FakeDelivery {
     const responses = new Pipe<ExchangeResponse>(10_000);
     this.#responses = responses;
     return answering(requests, context, responses, ({ operations }) => {
+      this.batches.push(operations.length);
       for (const operation of operations) {
         this.operations.push(operation);
         const outcome = this.answer(operation);

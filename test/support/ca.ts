@@ -123,6 +123,6 @@ export class TestCa {
 }
 
 const newKeys = (): Promise<CryptoKeyPair> =>
-  webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]) as Promise<CryptoKeyPair>;
+  webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"]);
 
 const serial = (): string => `01${randomBytes(15).toString("hex")}`;

@@ -163,7 +163,9 @@ export class Load {
       return Promise.resolve(probes.every(({ seq }) => seq !== undefined) ? true : undefined);
     }).catch((cause: unknown) => {
       const open = probes.filter(({ seq }) => seq === undefined);
-      const names = open.slice(0, 5).map(({ conversationId }) => conversationId);
+      const names = open
+        .slice(0, 5)
+        .map(({ userId, deviceId, conversationId: id }) => `${userId}/${deviceId} into ${id}`);
       throw new Error(`${open.length} of ${probes.length} were not acked: ${names.join(", ")}`, {
         cause,
       });
@@ -416,8 +418,8 @@ export class LoadDevice {
       if (record.seq % 16 === 0 && record.senderId !== this.userId)
         client.markRead(conversationId, record.seq);
     });
-    client.on("gap", ({ conversationId, from, to }) =>
-      listOf(this.#gaps, conversationId).push(`${from}-${to}`),
+    client.on("gap", ({ conversationId, from, to, more }) =>
+      listOf(this.#gaps, conversationId).push(`${from}-${to}${more ? "" : ", for good,"}`),
     );
     client.on("cursor", ({ conversationId, userId, deliveredSeq, readSeq }) =>
       this.#cursors.push({ conversationId, userId, delivered: deliveredSeq, read: readSeq }),

@@ -90,12 +90,11 @@ export class Etcd {
     process.kill(this.#pid(at), "SIGCONT");
   }
 
-  /** The number of the member that leads, as the member of that number sees it, or, if none is given, as anyone does. */
+  /** The number of the member that leads. */
   leader(): Promise<number> {
     return asked(startMs, "a leader", async () => {
-      const seen = await Promise.all(this.#members.map(({ address }) => status(address)));
-      const leader = seen.findIndex((said) => said !== undefined && said.leads);
-      return leader === -1 ? undefined : leader;
+      const leads = await Promise.all(this.endpoints.map(leading));
+      return leads.includes(true) ? leads.indexOf(true) : undefined;
     });
   }
 
@@ -133,16 +132,26 @@ export class Etcd {
   }
 }
 
+/** A call of etcd's API as JSON, in which bytes are base64 and numbers strings. */
+export async function callEtcd(endpoint: string, path: string, body: object): Promise<unknown> {
+  const response = await fetch(`http://${endpoint}/v3/${path}`, {
+    method: "POST",
+    body: JSON.stringify(body),
+    signal: AbortSignal.timeout(2_000),
+  });
+  const said = await response.json();
+  if (!response.ok) throw new Error(`${path}: ${JSON.stringify(said)}`);
+  return said;
+}
+
 /** Undefined: it does not answer. */
-async function status(address: string): Promise<{ leads: boolean } | undefined> {
+async function leading(endpoint: string): Promise<boolean | undefined> {
   try {
-    const response = await fetch(`http://${address}:2379/v3/maintenance/status`, {
-      method: "POST",
-      body: "{}",
-      signal: AbortSignal.timeout(1_000),
-    });
-    const said = (await response.json()) as { leader?: string; header?: { member_id?: string } };
-    return { leads: said.leader !== undefined && said.leader === said.header?.member_id };
+    const said = (await callEtcd(endpoint, "maintenance/status", {})) as {
+      leader?: string;
+      header?: { member_id?: string };
+    };
+    return said.leader !== undefined && said.leader === said.header?.member_id;
   } catch {
     return undefined;
   }
