@@ -60,7 +60,8 @@ function readDirectory(read: EnvReader): DirectoryConfig {
   const endpoints = read.list("ETCD", ["127.0.0.1:2379"], "where etcd's members are");
   if (endpoints.length === 0) read.wrong("PARLEY_ETCD must name one member of etcd at least");
   for (const endpoint of endpoints) {
-    if (!isAddress(endpoint)) read.wrong(`PARLEY_ETCD: "${endpoint}" must be like "host:2379"`);
+    if (!isAddress(endpoint.replace(/^https?:\/\//, "")))
+      read.wrong(`PARLEY_ETCD: "${endpoint}" must be like "host:2379"`);
   }
   return {
     endpoints,

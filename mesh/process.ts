@@ -115,6 +115,8 @@ const graceMs = 1_000;
 const closeMs = 2_000;
 /** What a service finishes when it closes. */
 const serviceCloseMs = 6_000;
+/** All that is let go of, together. */
+const closeAllMs = 8_000;
 /** What a drain may take beyond its bound. */
 const drainLateMs = 1_000;
 
@@ -342,7 +344,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
       await this.#ending.step("draining", drainMs + drainLateMs, drain);
       await this.#ending.step("leaving the others", closeMs, () => standing.leave());
     }
-    await this.#ending.closeAll();
+    await this.#ending.step("closing", closeAllMs, () => this.#ending.closeAll());
     log.info("it has gone");
     this.#end?.resolve();
   }

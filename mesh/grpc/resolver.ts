@@ -1,12 +1,24 @@
 /** Names for gRPC channels whose addresses are the live instances of a service, as the directory tells them. */
 import { experimental, Metadata, status } from "@grpc/grpc-js";
 import type { ChannelOptions } from "@grpc/grpc-js";
+import type { Cancel, Clock } from "../clock.ts";
 import type { InstanceList } from "../directory.ts";
+import { noInstanceMs } from "./limits.ts";
 
 const scheme = "parley-instances";
 
 /** The channel option that carries the list: a target is a text, and a table of lists by name would be shared by all of the process. */
-const listOption = "parley.instances";
+const sourceOption = "parley.instances";
+
+class Source {
+  readonly instances: InstanceList;
+  readonly clock: Clock;
+
+  constructor(instances: InstanceList, clock: Clock) {
+    this.instances = instances;
+    this.clock = clock;
+  }
+}
 
 /** Calls go to the instances in turn, and to another one where a connection is lost. A stream stays where it began. */
 const serviceConfig = {
@@ -18,50 +30,59 @@ type Listener = experimental.ResolverListener;
 
 class InstanceResolver implements experimental.Resolver {
   readonly #listener: Listener;
-  readonly #instances: InstanceList | undefined;
+  readonly #source: Source;
   #unwatch: (() => void) | undefined;
+  /** Calls wait meanwhile for an instance to come. */
+  #waiting: Cancel | undefined;
 
   constructor(_target: unknown, listener: Listener, options: ChannelOptions) {
     this.#listener = listener;
-    const list: unknown = options[listOption];
-    this.#instances = isList(list) ? list : undefined;
+    const source: unknown = options[sourceOption];
+    if (!(source instanceof Source)) throw new Error("the channel has no list of instances");
+    this.#source = source;
   }
 
   /** Asked again whenever a connection is lost: the list is the same as long as nobody came or went, and telling it again asks again. */
   updateResolution(): void {
     if (this.#unwatch !== undefined) return;
-    this.#unwatch = this.#instances?.watch(() => this.#tell()) ?? (() => undefined);
+    this.#unwatch = this.#source.instances.watch(() => this.#look());
     // Not within the call, by the contract of the library.
-    queueMicrotask(() => this.#tell());
+    queueMicrotask(() => this.#look());
   }
 
   destroy(): void {
     this.#unwatch?.();
     this.#unwatch = undefined;
+    this.#waiting?.();
+    this.#waiting = undefined;
   }
 
-  #tell(): void {
+  #look(): void {
     if (this.#unwatch === undefined) return;
-    const present = this.#instances?.present ?? [];
+    this.#waiting?.();
+    this.#waiting = undefined;
+    const { instances, clock } = this.#source;
+    if (instances.present.length > 0) this.#tell(instances.present);
+    else this.#waiting = clock.after(noInstanceMs, () => this.#tellNone());
+  }
+
+  #tell(present: InstanceList["present"]): void {
     const staying = present.filter(({ draining }) => !draining);
     const endpoints = (staying.length > 0 ? staying : present).map(({ address }) => ({
       addresses: [addressOf(address)],
     }));
-    if (endpoints.length === 0) {
-      const details = "no instance of the service is there";
-      const error = { code: status.UNAVAILABLE, details, metadata: new Metadata() };
-      this.#listener({ ok: false, error }, {}, null, details);
-    } else
-      this.#listener({ ok: true, value: endpoints }, {}, { ok: true, value: serviceConfig }, "");
+    this.#listener({ ok: true, value: endpoints }, {}, { ok: true, value: serviceConfig }, "");
+  }
+
+  #tellNone(): void {
+    const details = "no instance of the service is there";
+    const error = { code: status.UNAVAILABLE, details, metadata: new Metadata() };
+    this.#listener({ ok: false, error }, {}, null, details);
   }
 
   static getDefaultAuthority(): string {
     return "instances";
   }
-}
-
-function isList(value: unknown): value is InstanceList {
-  return typeof value === "object" && value !== null && "present" in value && "watch" in value;
 }
 
 function addressOf(address: string): { host: string; port: number } {
@@ -73,6 +94,12 @@ function addressOf(address: string): { host: string; port: number } {
 experimental.registerResolver(scheme, InstanceResolver);
 
 /** What a channel to any instance of the list is made with. */
-export function anyInstance(instances: InstanceList): { target: string; options: ChannelOptions } {
-  return { target: `${scheme}:instances`, options: { [listOption]: instances } };
+export function anyInstance(
+  instances: InstanceList,
+  clock: Clock,
+): { target: string; options: ChannelOptions } {
+  return {
+    target: `${scheme}:instances`,
+    options: { [sourceOption]: new Source(instances, clock) },
+  };
 }

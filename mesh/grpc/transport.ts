@@ -61,7 +61,7 @@ class Channel implements GrpcTransport {
 
   constructor(options: GrpcTransportOptions) {
     const { address = "", instances, clock = systemClock, maxCalls = 1_000 } = options;
-    const any = instances === undefined ? undefined : anyInstance(instances);
+    const any = instances === undefined ? undefined : anyInstance(instances, clock);
     const { maxMessageBytes = defaultMaxMessageBytes } = options;
     const { credentials = channelCredentials.createInsecure() } = options;
     this.#clock = clock;

@@ -42,7 +42,7 @@ describe("a delivery process that is stopped by SIGSTOP", () => {
       assert.ok(owned(id) > 0, "it had shards");
       cluster.pause("delivery-0");
       const pausedMs = performance.now();
-      await storm.isBack("the pause", 40_000);
+      await storm.isBack("the pause");
       assert.ok(!deliveries.present.some((one) => one.id === id), "its lease ended");
       assert.equal(owned(id), 0, "its shards went");
       const leftMs = pauseMs - (performance.now() - pausedMs);
