@@ -88,7 +88,8 @@ export async function optionsOn(
   };
   const remove = async (): Promise<void> => {
     await dropKeyspace(options.cassandra, name);
-    await folder.remove();
+    if (process.env["KEEP"] === undefined) await folder.remove();
+    else console.log(`      kept: ${folder.path}`);
   };
   return { options, remove };
 }
