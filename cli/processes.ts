@@ -3,7 +3,7 @@ import type { Command } from "commander";
 import { deliveryCommand } from "../delivery/main.ts";
 import { gatewayCommand } from "../gateway/main.ts";
 import { systemClock } from "../mesh/clock.ts";
-import { EnvReader } from "../mesh/env.ts";
+import { EnvReader, type Setting } from "../mesh/env.ts";
 import { openEtcdDirectory } from "../mesh/etcd/directory.ts";
 import { createLog } from "../mesh/log.ts";
 import type { Command as ServiceCommand } from "../mesh/process.ts";
@@ -25,6 +25,13 @@ const purposes: readonly (readonly [ServiceCommand, string])[] = [
 
 export const serviceCommands = purposes.map(([service]) => service);
 
+/** Of `parley migrate`. */
+export function migrateSettings(): readonly Setting[] {
+  const read = new EnvReader({}, settingsPrefix);
+  cassandraConfig(read);
+  return read.settings;
+}
+
 export function addProcesses(program: Command): void {
   for (const [service, purpose] of purposes) {
     const command = program.command(service.name).description(purpose);
@@ -35,9 +42,7 @@ export function addProcesses(program: Command): void {
   const command = program
     .command("migrate")
     .description("make or update the schema in Cassandra; safe to run twice and from two places");
-  const read = new EnvReader({}, settingsPrefix);
-  cassandraConfig(read);
-  addSettings(command, read.settings);
+  addSettings(command, migrateSettings());
   command.action(() => runMigrate(command));
 }
 

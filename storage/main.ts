@@ -29,10 +29,12 @@ async function make(parts: Parts<Config>): Promise<Made<typeof StorageService>> 
   const { cassandra, mediaFolder, s3 } = config;
   parts.waits(`it waits for Cassandra at ${cassandra.contactPoints.join(", ")}`);
   const store = await openCassandraStore(cassandra, surroundings, signal);
-  const media =
-    s3 === undefined
-      ? await openMediaFolder(mediaFolder ?? "", surroundings.random)
-      : openS3Media(s3, surroundings);
+  if (s3 === undefined) {
+    const media = await openMediaFolder(mediaFolder ?? "", surroundings.random);
+    return { running: createStorage(surroundings, { store, media }) };
+  }
+  const media = openS3Media(s3, surroundings);
+  await media.waitForBucket((reason) => parts.waits(reason), signal);
   return { running: createStorage(surroundings, { store, media }) };
 }
 

@@ -6,7 +6,7 @@ import { filesBelow, root, textOf } from "./support/tree.ts";
 
 const services = ["gateway", "session", "delivery", "presence", "storage"];
 const sourceFolders = ["mesh", ...services, "embedded", "client", "cli", "bench"];
-const coreFiles = ["README.md", "index.ts", "service.ts", "config.ts"];
+const coreFiles = ["README.md", "index.ts", "service.ts", "config.ts", "main.ts"];
 
 const files = filesBelow();
 const sources = files.filter(

@@ -6,6 +6,7 @@ import { type Clock, sleep } from "../../mesh/clock.ts";
 import { overloaded, unavailable } from "../../mesh/errors.ts";
 import type { Random } from "../../mesh/random.ts";
 import type { CassandraConfig } from "../config.ts";
+import { Nodes } from "./nodes.ts";
 
 export interface Outside {
   readonly clock: Clock;
@@ -130,7 +131,8 @@ export function messageOf(error: unknown): string {
 }
 
 export class Connection {
-  readonly client: Client;
+  readonly #client: Client;
+  readonly #nodes: Nodes;
   readonly #config: Pick<CassandraConfig, "datacenter" | "inFlightMax" | "replication">;
   readonly #outside: Outside;
   #underWay = 0;
@@ -144,7 +146,8 @@ export class Connection {
     config: Pick<CassandraConfig, "datacenter" | "inFlightMax" | "replication">,
     outside: Outside,
   ) {
-    this.client = client;
+    this.#client = client;
+    this.#nodes = new Nodes(client, config.datacenter);
     this.#config = config;
     this.#outside = outside;
   }
@@ -152,13 +155,14 @@ export class Connection {
   /** Why it cannot serve now, as far as is known. */
   get problem(): string | undefined {
     if (this.#failure !== undefined) return `Cassandra does not answer: ${this.#failure}`;
-    const { datacenter, replication } = this.#config;
-    const quorum = Math.floor(replication / 2) + 1;
-    const up = this.client.hosts
-      .values()
-      .filter((host) => host.datacenter === datacenter && host.isUp()).length;
+    const quorum = Math.floor(this.#config.replication / 2) + 1;
+    const { up } = this.#nodes;
     if (up >= quorum) return undefined;
     return `of Cassandra's nodes ${up} can be reached, and a quorum takes ${quorum}`;
+  }
+
+  async close(): Promise<void> {
+    await this.#nodes.shutdown();
   }
 
   /** Throws where so much waits already that more would only wait longer. */
@@ -178,7 +182,7 @@ export class Connection {
     const untilMs = clock.monotonic() + readForMs;
     for (let tries = 1; ; tries += 1) {
       try {
-        return await this.#once(() => this.client.execute(query, [...params], options));
+        return await this.#once(() => this.#client.execute(query, [...params], options));
       } catch (error) {
         if (isWrong(error) || clock.monotonic() > untilMs) throw translated(error);
         await this.backOff(tries);
@@ -204,8 +208,8 @@ export class Connection {
     if (first === undefined) return;
     await this.#once(() =>
       queries.length === 1
-        ? this.client.execute(first.query, [...first.params], { consistency })
-        : this.client.batch(
+        ? this.#client.execute(first.query, [...first.params], { consistency })
+        : this.#client.batch(
             queries.map(({ query, params }) => ({ query, params: [...params] })),
             { consistency, logged: false, prepare: true },
           ),
@@ -226,6 +230,7 @@ export class Connection {
       this.#failure = undefined;
       return answer;
     } catch (error) {
+      this.#nodes.look();
       if (!isWrong(error)) this.#failure = messageOf(error);
       throw error;
     } finally {

@@ -226,7 +226,7 @@ class CassandraStore implements Store {
     if (this.#closing.signal.aborted) return;
     this.#closing.abort();
     await Promise.allSettled(this.#underWay);
-    await this.#connection.client.shutdown();
+    await this.#connection.close();
   }
 
   #open(): Reads {

@@ -39,6 +39,8 @@ export interface ClusterOptions {
   readonly counts?: Partial<Readonly<Record<ServiceName, number>>>;
   /** Of "all", of a service ("gateway"), of a process ("gateway-0"): the nearest wins. */
   readonly settings?: Readonly<Record<string, Settings>>;
+  /** What tokens are signed with; that of all tests if not given. */
+  readonly secret?: string;
   /** Logs and media are here. */
   readonly folder: string;
   /** Where all of them listen: an address of the test's own keeps ports of other programs out. */
@@ -79,6 +81,12 @@ interface Running {
 
 type Listening = Pick<ClusterProcess, "pid" | "id" | "mesh" | "health" | "url">;
 
+const endingOrder: readonly (readonly ServiceName[])[] = [
+  ["gateway"],
+  ["session", "delivery", "presence"],
+  ["storage"],
+];
+
 export class Cluster {
   readonly options: ClusterOptions;
   readonly #running = new Map<string, Running>();
@@ -111,7 +119,9 @@ export class Cluster {
   }
 
   /** What tokens are signed with. */
-  readonly secret = secret;
+  get secret(): string {
+    return this.options.secret ?? secret;
+  }
 
   /** Of all that belong to it, running or not. */
   get names(): string[] {
@@ -123,9 +133,10 @@ export class Cluster {
     return Array.from({ length: count }, (_, at) => `${service}-${at}`);
   }
 
-  /** Those that run, by name. */
+  /** Those that run, by name, in the order of their names. */
   get processes(): ReadonlyMap<string, ClusterProcess> {
-    return new Map([...this.#running].map(([name, { said }]) => [name, said]));
+    const names = [...this.#running.keys()].sort();
+    return new Map(names.map((name) => [name, this.process(name)]));
   }
 
   /** One that runs. */
@@ -238,7 +249,7 @@ export class Cluster {
     this.#at(name).child.kill("SIGCONT");
   }
 
-  /** Ends all at once: gateways and the rest drain side by side. What does not end in time is killed and named. */
+  /** Ends clients' edges first and storage last. What does not end in time is killed and named. */
   async close(signal: NodeJS.Signals = "SIGTERM"): Promise<void> {
     const late: string[] = [];
     const end = async (name: string): Promise<void> => {
@@ -252,7 +263,12 @@ export class Cluster {
         await one.ended;
       }
     };
-    await Promise.all([...this.#running.keys()].map(end));
+    for (const services of endingOrder) {
+      const names = [...this.processes.values()].filter(({ service }) =>
+        services.includes(service),
+      );
+      await Promise.all(names.map(({ name }) => end(name)));
+    }
     if (late.length > 0) throw new Error(`killed, as they did not end: ${late.join(", ")}`);
   }
 
@@ -271,7 +287,7 @@ export class Cluster {
         PARLEY_HOST: host,
         PARLEY_PORT: "0",
         PARLEY_GATEWAY_ID: name,
-        PARLEY_JWT_SECRET: secret,
+        PARLEY_JWT_SECRET: this.secret,
       },
       session: {},
       delivery: {},

@@ -8,6 +8,8 @@ import type { Directory, Instance } from "../../mesh/directory.ts";
 import { openEtcdDirectory } from "../../mesh/etcd/directory.ts";
 import type { EtcdConfig, EtcdOpening } from "../../mesh/etcd/directory.ts";
 import { Keys } from "../../mesh/etcd/keys.ts";
+import { Lease } from "../../mesh/etcd/lease.ts";
+import { Members } from "../../mesh/etcd/members.ts";
 import { createLog } from "../../mesh/log.ts";
 import { newId, systemRandom } from "../../mesh/random.ts";
 import type { Random } from "../../mesh/random.ts";
@@ -156,6 +158,27 @@ describe("etcd", function () {
         directory.join(instance({ name: "1" }), never).catch(() => undefined),
       );
       assert.equal(lost, 1);
+    });
+
+    it("a lease that is revoked is gone by the next renewal, whatever the watch hears", async () => {
+      const [endpoint = ""] = etcd.endpoints;
+      const granted = (await callEtcd(endpoint, "lease/grant", { TTL: "2" })) as { ID: string };
+      const surroundings = { clock: systemClock, random: systemRandom };
+      const members = new Members(etcd.endpoints, surroundings);
+      let gone = 0;
+      const lease = new Lease(
+        { ...surroundings, log: createLog({ level: "silent" }), members },
+        { id: BigInt(granted.ID), ttlMs: 2_000, askedMs: systemClock.monotonic() },
+        () => (gone += 1),
+      );
+      const beganMs = performance.now();
+      await until("a time to live", () => performance.now() - beganMs > 2_500);
+      assert.deepEqual([lease.held, gone], [true, 0]);
+      await callEtcd(endpoint, "lease/revoke", { ID: granted.ID });
+      await until("its end", () => gone > 0);
+      assert.equal(lease.held, false);
+      await lease.close();
+      members.close();
     });
 
     it("changes are seen after a compaction of what was missed", async () => {

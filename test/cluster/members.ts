@@ -1,5 +1,6 @@
 /** Real Cassandra on this machine, each node started, ended and killed by itself. Scripts do the work; what is stored there it must not know. */
-import { execFile } from "node:child_process";
+import { execFile, execFileSync } from "node:child_process";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { newFolder } from "../support/parley.ts";
@@ -34,6 +35,12 @@ function lastLineOf(error: unknown): string {
   return last === "" ? (String(error).split("\n")[0] ?? "") : last;
 }
 
+/** Those that this process started: they go when it goes. */
+const started = new Set<Members>();
+process.once("exit", () => {
+  for (const members of started) members.abandon();
+});
+
 export class Members {
   readonly kind: Kind;
   readonly addresses: readonly string[];
@@ -52,6 +59,7 @@ export class Members {
   /** All at once; resolves when they answer. */
   static async start(kind: Kind, addresses: readonly string[]): Promise<Members> {
     const members = new Members(kind, addresses, await newFolder());
+    started.add(members);
     try {
       await Promise.all(addresses.map((_, at) => members.start(at)));
     } catch (error) {
@@ -80,7 +88,20 @@ export class Members {
   /** Ends all, and removes what they stored. */
   async close(): Promise<void> {
     await Promise.allSettled(this.addresses.map((_, at) => this.end(at, "KILL")));
+    started.delete(this);
     await this.#folder.remove();
+  }
+
+  /** The same, at once, when the process ends. */
+  abandon(): void {
+    for (const [at] of this.addresses.entries()) {
+      try {
+        execFileSync(script(this.kind, "stop"), [this.#folderOf(at), "KILL"], { stdio: "ignore" });
+      } catch {
+        // It was never started.
+      }
+    }
+    rmSync(this.#folder.path, { recursive: true, force: true });
   }
 
   #folderOf(at: number): string {

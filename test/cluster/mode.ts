@@ -55,6 +55,9 @@ function running(cluster: Cluster, close: () => Promise<void>): RunningParley {
 
 runIn("a cluster", startOnCluster);
 
+// What is told to end lets go of its servers and processes, as at any exit.
+process.once("SIGTERM", () => process.exit(143));
+
 export const mochaHooks: RootHookObject = {
   beforeAll(this: Mocha.Context) {
     if (lack === undefined) return;

@@ -1,8 +1,10 @@
 /** `npm run cluster`: a whole cluster on this machine, two of each, with etcd and Cassandra, until Ctrl-C. */
 import { execFile } from "node:child_process";
-import { mkdir } from "node:fs/promises";
-import { join } from "node:path";
+import { randomBytes } from "node:crypto";
+import { mkdir, readFile, writeFile } from "node:fs/promises";
+import { join, relative } from "node:path";
 import { promisify } from "node:util";
+import type { Settings } from "../support/parley.ts";
 import { root } from "../support/tree.ts";
 import { Cluster } from "./cluster.ts";
 
@@ -24,6 +26,20 @@ async function startServer(server: string): Promise<void> {
   await run(script(server, "start"), [join(folder, server)]);
   say(`${server} is up`);
 }
+
+/** The cluster's own, the same over restarts; where `parley chat` and `parley token` look for it. */
+async function ownSecret(): Promise<string> {
+  const path = join(folder, "jwt-secret");
+  const made = randomBytes(32).toString("hex");
+  await writeFile(path, `${made}\n`, { flag: "wx", mode: 0o600 }).catch(() => undefined);
+  return (await readFile(path, "utf8")).trim();
+}
+
+/** Each tells its clients where the other is when it goes away. */
+const gateway = (port: string): Settings => ({
+  PARLEY_PORT: port,
+  PARLEY_PUBLIC_URL: `http://127.0.0.1:${port}`,
+});
 
 let cluster: Cluster | undefined;
 let stopping = false;
@@ -52,7 +68,8 @@ try {
     etcd: ["127.0.0.1:2379"],
     cassandra: ["127.0.0.1:9042"],
     folder,
-    settings: { "gateway-0": { PARLEY_PORT: "8080" }, "gateway-1": { PARLEY_PORT: "8081" } },
+    secret: await ownSecret(),
+    settings: { "gateway-0": gateway("8080"), "gateway-1": gateway("8081") },
     said: say,
     died: (name, { code, signal }) => say(`${name} died (${signal ?? code}): see its log`),
   });
@@ -62,15 +79,15 @@ try {
   await Promise.all(names.map((name) => all.start(name)));
   await Promise.all(names.map((name) => all.ready(name).then(() => say(`${name} is ready`))));
   const [first = "", second = ""] = all.urls;
+  const data = relative(process.cwd(), folder);
   console.log(`
 Parley's cluster is up: two of each.
   clients  ${first} and ${second}
-  tokens   signed with "${all.secret}"
-  logs     ${join(folder, "logs")}
+  logs     ${relative(process.cwd(), join(folder, "logs"))}, one file for each process
 Try it, each in a terminal of its own:
-  export PARLEY_JWT_SECRET="${all.secret}"
-  npx parley chat --url ${first} --as alice --with bob
-  npx parley chat --url ${second} --as bob --with alice
+  npx parley chat --data ${data} --url ${first} --as alice --with bob
+  npx parley chat --data ${data} --url ${second} --as bob --with alice
+  grpcurl -plaintext ${all.process("gateway-0").mesh} parley.gateway.v1.GatewayService/ListConnections
   kill -9 ${all.process("delivery-0").pid}     # delivery-0: messages go on
 Ctrl-C stops all of it.`);
 } catch (error) {

@@ -238,6 +238,8 @@ function leaseCases(world: () => DirectoryWorld): void {
     let lost = 0;
     const membership = await one.join(instance(), () => (lost += 1));
     await world().until("it", () => ids(other).length === 1);
+    const joinedMs = world().now();
+    await world().until("a renewal", () => world().now() - joinedMs > world().ttlMs / 2);
     world().cut(one);
     await world().until("it may be over", () => {
       if (membership.held) assert.equal(ids(other).length, 1, "over for the others, held here");
