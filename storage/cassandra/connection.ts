@@ -75,7 +75,12 @@ export async function connected(
       return client;
     } catch (error) {
       await client.shutdown().catch(() => undefined);
-      throw error;
+      const wrong = wrongSetting(error);
+      if (wrong === undefined) throw error;
+      throw new ConnectError(
+        `PARLEY_CASSANDRA_DATACENTER or another setting of Cassandra is wrong: ${wrong.message}`,
+        Code.FailedPrecondition,
+      );
     }
   });
 }
@@ -92,7 +97,7 @@ export async function patiently<T>(
     try {
       return await ask();
     } catch (error) {
-      if (isWrong(error)) throw error;
+      if (isWrong(error) || error instanceof ConnectError) throw error;
       if (clock.monotonic() - saidMs >= saidEveryMs) {
         saidMs = clock.monotonic();
         log.warn({ reason: messageOf(error) }, "waiting for Cassandra");
@@ -112,6 +117,14 @@ const { protocolError, syntaxError, invalid, configError, alreadyExists } =
 const wrongCodes = new Set<number>([
   ...[protocolError, syntaxError, invalid, configError, alreadyExists],
 ]);
+
+/** What no node can mend: what the driver was told of them is not so. */
+function wrongSetting(error: unknown): Error | undefined {
+  if (error instanceof errors.ArgumentError) return error;
+  if (!(error instanceof errors.NoHostAvailableError)) return undefined;
+  const inner: unknown[] = Object.values(error.innerErrors ?? {});
+  return inner.find((one) => one instanceof errors.ArgumentError);
+}
 
 /** Whether trying again gives the same answer, as long as we are the same: a name or a statement is wrong. Who may log in can change. */
 export function isWrong(error: unknown): boolean {

@@ -1,6 +1,6 @@
 /** Brings the schema to the version that this Parley knows. It runs as `parley migrate`, never beside messages. */
 import { createHash } from "node:crypto";
-import { types, type Client } from "cassandra-driver";
+import { types, type Client, type Host } from "cassandra-driver";
 import { sleep } from "../../mesh/clock.ts";
 import { newId } from "../../mesh/random.ts";
 import type { CassandraConfig } from "../config.ts";
@@ -77,7 +77,9 @@ class Migration {
     );
     const wrong = await this.#ask(() => unmendable(this.#client, this.#config));
     if (wrong !== undefined) throw new Error(wrong);
-    if (await this.#ask(() => tableIsThere(this.#client, keyspace, "schema_version"))) return;
+    // Another may have made it just now, and not every node may have it.
+    if (await this.#ask(() => tableIsThere(this.#client, keyspace, "schema_version")))
+      return this.#agree();
     // Two nodes that make a table at once would give it two ids, and never agree: so the id is known before.
     await this.#change(
       `CREATE TABLE IF NOT EXISTS ${keyspace}.schema_version (part text PRIMARY KEY, version int, holder text) WITH id = ${tableId(keyspace)}`,
@@ -100,25 +102,23 @@ class Migration {
 
   async #nodes(): Promise<number> {
     const { datacenter } = this.#config;
-    const nodes = await this.#told("data_center");
-    return nodes.filter((row) => row["data_center"] === datacenter).length;
-  }
-
-  /** Of all nodes that are up, as far as one of them knows. */
-  async #told(column: string): Promise<types.Row[]> {
-    const hosts = this.#client.hosts.values();
-    const host = hosts.find((one) => one.isUp());
+    const [host] = this.#hosts;
     const on = host === undefined ? {} : { host };
     const [local, peers] = await Promise.all(
       ["local", "peers"].map((table) =>
-        this.#client.execute(`SELECT rpc_address, ${column} FROM system.${table}`, [], on),
+        this.#client.execute(`SELECT data_center FROM system.${table}`, [], on),
       ),
     );
-    const down = new Set(
-      hosts.filter((one) => !one.isUp()).map(({ address }) => address.replace(/:\d+$/, "")),
-    );
-    const others = peers?.rows.filter((row) => !down.has(String(row["rpc_address"]))) ?? [];
-    return [...(local?.rows ?? []), ...others];
+    const all = [...(local?.rows ?? []), ...(peers?.rows ?? [])];
+    return all.filter((row) => row["data_center"] === datacenter).length;
+  }
+
+  /** Those that can be asked. */
+  get #hosts(): Host[] {
+    const { datacenter } = this.#config;
+    return this.#client.hosts
+      .values()
+      .filter((host) => host.datacenter === datacenter && host.isUp());
   }
 
   async #update(): Promise<void> {
@@ -184,13 +184,26 @@ class Migration {
     await this.#ask(() =>
       this.#client.execute(statement, [], { prepare: false, readTimeout: 30_000 }),
     );
+    await this.#agree();
+  }
+
+  /** Each is asked itself: what one knows of the others is what they had a while ago. */
+  async #agree(): Promise<void> {
     for (let leftMs = agreeForMs; ; leftMs -= pollMs) {
-      const told = await this.#ask(() => this.#told("schema_version"));
-      if (new Set(told.map((row) => String(row["schema_version"]))).size <= 1) return;
+      const versions = await this.#ask(() =>
+        Promise.all(this.#hosts.map((host) => this.#versionAt(host))),
+      );
+      if (new Set(versions).size <= 1) return;
       if (leftMs <= 0)
         throw new Error("Cassandra's nodes do not agree on the schema: see to them, and try again");
       await this.#pause();
     }
+  }
+
+  async #versionAt(host: Host): Promise<string> {
+    const query = "SELECT schema_version FROM system.local";
+    const { rows } = await this.#client.execute(query, [], { host });
+    return String(rows[0]?.["schema_version"]);
   }
 
   #ask<T>(ask: () => Promise<T>): Promise<T> {

@@ -2,30 +2,40 @@
 import { types, type Client } from "cassandra-driver";
 import type { CassandraConfig } from "../config.ts";
 
+/**
+ * A read asks as many nodes as a quorum takes, and one more where they are slow: without a bound in time a node that dies holds up every
+ * batch until the others have given it up, which takes them some ten seconds.
+ */
+const speculative = "speculative_retry = 'MIN(99p,100ms)'";
+
 /** One statement a step; each may run twice. The version of a schema is how many of them ran. */
 export const steps: readonly string[] = [
   // A log: 4,096 records a partition. One blob a record, written under its writer's epoch: at one seq the highest epoch wins.
   `CREATE TABLE IF NOT EXISTS log (
     conversation_id text, bucket int, seq bigint, cell blob,
-    PRIMARY KEY ((conversation_id, bucket), seq))`,
+    PRIMARY KEY ((conversation_id, bucket), seq))
+    WITH ${speculative}`,
   // A user's conversations. For direct ones this is the member's row, too, with the other's cursors beside it.
   `CREATE TABLE IF NOT EXISTS user_index (
     user_id text, conversation_id text, head blob, membership bigint, delivered bigint, read bigint,
     peer_delivered bigint, peer_read bigint,
     PRIMARY KEY ((user_id), conversation_id))
-    WITH compaction = {'class': 'LeveledCompactionStrategy'}`,
+    WITH ${speculative} AND compaction = {'class': 'LeveledCompactionStrategy'}`,
   // A group and its members.
   `CREATE TABLE IF NOT EXISTS groups (
     conversation_id text, user_id text, head blob static, membership bigint, delivered bigint, read bigint,
     PRIMARY KEY ((conversation_id), user_id))
-    WITH compaction = {'class': 'LeveledCompactionStrategy'}`,
+    WITH ${speculative} AND compaction = {'class': 'LeveledCompactionStrategy'}`,
   // Kept for good: a few bytes for each crash.
-  `CREATE TABLE IF NOT EXISTS revoked (incarnation text PRIMARY KEY, revoked boolean)`,
-  `CREATE TABLE IF NOT EXISTS last_seen (user_id text PRIMARY KEY, time_ms bigint)`,
+  `CREATE TABLE IF NOT EXISTS revoked (incarnation text PRIMARY KEY, revoked boolean)
+    WITH ${speculative}`,
+  `CREATE TABLE IF NOT EXISTS last_seen (user_id text PRIMARY KEY, time_ms bigint)
+    WITH ${speculative}`,
   // A medium is asked for by both, and headers have thumbnails: a conversation's would make a partition without an end.
   `CREATE TABLE IF NOT EXISTS media (
     conversation_id text, media_id text, header blob,
-    PRIMARY KEY ((conversation_id, media_id)))`,
+    PRIMARY KEY ((conversation_id, media_id)))
+    WITH ${speculative}`,
 ];
 
 export const schemaVersion = steps.length;

@@ -51,6 +51,11 @@ describe("a store over three nodes of Cassandra", function () {
       }
     };
     const writers = ids.map(work);
+    // Only every ten seconds (its read timeout) Cassandra looks how long a read of a table may take before it asks another node.
+    const beganMs = performance.now();
+    await asked(60_000, "tables that are known", () =>
+      Promise.resolve(performance.now() - beganMs > 12_000 ? true : undefined),
+    );
     await nodes.end(2, "KILL");
     killed = true;
     await within(
@@ -60,7 +65,7 @@ describe("a store over three nodes of Cassandra", function () {
     );
     stop = true;
     await Promise.all(writers);
-    assert(slowestMs < 10_000, `the slowest batch took ${slowestMs} ms`);
+    assert(slowestMs < 5_000, `the slowest batch took ${slowestMs} ms`);
     assert.deepEqual(store.problems(), []);
     for (const id of ids) {
       const head = heads.get(id) ?? 0;
@@ -82,6 +87,8 @@ describe("a store over three nodes of Cassandra", function () {
     );
     await nodes.start(1);
     await within(120_000, "the batch", held);
-    assert.deepEqual(store.problems(), []);
+    await asked(20_000, "no problem", () =>
+      Promise.resolve(store.problems().length === 0 ? true : undefined),
+    );
   });
 });
