@@ -113,7 +113,7 @@ export class Committer {
     let draft = this.#gathering.get(conversation);
     if (draft === undefined) {
       if (!conversation.open) throw moved();
-      draft = new Draft(conversation, Math.ceil(this.#surroundings.clock.monotonic()));
+      draft = new Draft(conversation, this.#pace.cursorLingerMs > 0 ? this.#nowMs() : 0);
       this.#gathering.set(conversation, draft);
       this.#arm();
     } else if (this.#cancelLinger !== undefined) this.#arm();
@@ -163,7 +163,7 @@ export class Committer {
   #ready(): Draft[] {
     const { cursorLingerMs } = this.#pace;
     const lingers = cursorLingerMs > 0 && this.#drained === undefined;
-    const nowMs = this.#surroundings.clock.monotonic();
+    const nowMs = lingers ? this.#nowMs() : 0;
     let lingerMs = Infinity;
     const ready: Draft[] = [];
     for (const draft of this.#gathering.values()) {
@@ -174,6 +174,11 @@ export class Committer {
     }
     if (lingerMs < Infinity) this.#linger(lingerMs);
     return ready;
+  }
+
+  /** A whole number costs no memory of its own. */
+  #nowMs(): number {
+    return Math.ceil(this.#surroundings.clock.monotonic());
   }
 
   #linger(ms: number): void {

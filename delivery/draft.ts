@@ -40,7 +40,7 @@ export class Draft {
   /** The head that is committed once the batch is. */
   headSeq = 0;
 
-  /** When it began, on the monotonic clock. */
+  /** When it began, on the monotonic clock, where moves of cursors wait for company. */
   readonly beganMs: number;
 
   constructor(conversation: Conversation, beganMs: number) {

@@ -97,6 +97,8 @@ export class Placement {
     this.#again = true;
     this.#running ??= this.#run().finally(() => {
       this.#running = undefined;
+      // Somebody may have come while it ended.
+      if (this.#again) this.#wake();
     });
   }
 

@@ -1,6 +1,6 @@
 /** The handlers: they read the streams of gateways, publishers and watchers, and let the registry decide. */
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
-import { ConnectError } from "@connectrpc/connect";
+import { Code, ConnectError } from "@connectrpc/connect";
 import { invalid, overloaded, unavailable } from "../mesh/errors.ts";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
 import type { Peers } from "../mesh/peers.ts";
@@ -115,6 +115,13 @@ export class SessionServer implements Running<typeof SessionService> {
 
   #open({ gatewayId, bootId }: AttachRequest, outbox: Outbox): Gateway {
     if (this.#closed) throw unavailable("session is closing");
+    const holder = this.#gateways.present.find(({ name }) => name !== "" && name === gatewayId);
+    // Two that are configured alike would end one another's stream for ever: the one that holds the name stays.
+    if (holder !== undefined && holder.id !== bootId)
+      throw new ConnectError(
+        `another gateway holds the id ${gatewayId}: attach when it is gone, or under another id`,
+        Code.AlreadyExists,
+      );
     const gateway = this.registry.open(gatewayId, bootId, outbox);
     this.#surroundings.log.debug({ gatewayId, bootId }, "a gateway attached");
     return gateway;

@@ -303,6 +303,21 @@ for (const [name, start] of Object.entries(meshes)) {
       await back.until((received) => attachedOf(received).length === 1);
     });
 
+    it("keeps a gateway from another's id while that one lives, and lets it in afterwards", async () => {
+      await serve();
+      const named = (...ids: string[]) => present(...ids).map((peer) => ({ ...peer, name: "g1" }));
+      gateways.replace(named("b1"));
+      const [holder, other] = [attach("g1", "b1"), attach("g1", "b2")];
+      assert.equal((await other.ended)?.code, Code.AlreadyExists);
+      holder.send({ attached: [{ connection: 1, userId: "ann" }] });
+      await holder.until((received) => attachedOf(received).length === 1);
+      gateways.replace(named("b2"));
+      assert.equal((await holder.ended)?.code, Code.Aborted);
+      const later = attach("g1", "b2");
+      later.send({ attached: [{ connection: 2, userId: "ann" }] });
+      await later.until((received) => attachedOf(received).length === 1);
+    });
+
     it("tells devices to sync that attached between a commit and its index, and no others (P6)", async () => {
       await serve();
       const gateway = attach("g1");

@@ -482,7 +482,8 @@ export const SessionSchema: GenMessage<Session> = /*@__PURE__*/
 export const SessionService: GenService<{
   /**
    * One stream for each gateway: it announces its connections and is told what to push to them. The connections end with it.
-   * A gateway has one stream: a new one ends the one before (ABORTED). A gateway that does not keep up is ended with
+   * A gateway has one stream: a new one ends the one before (ABORTED), but for one of another gateway that only has the same id, while the one
+   * that holds it in the directory lives: it is refused with ALREADY_EXISTS. A gateway that does not keep up is ended with
    * RESOURCE_EXHAUSTED: it attaches again, announces its connections again and tells them to sync.
    *
    * @generated from rpc parley.session.v1.SessionService.Attach
