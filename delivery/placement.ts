@@ -150,7 +150,7 @@ export class Placement {
     if (plan === undefined) return;
     const { claims, moves } = plan;
     if (claims.length + moves.length > 0)
-      this.#surroundings.log.info(
+      this.#surroundings.log.debug(
         { claims: claims.length, moves: moves.length },
         "shards are placed",
       );
@@ -179,7 +179,7 @@ export class Placement {
   #revokeOnce(incarnation: string): Promise<void> {
     let revoked = this.#revoked.get(incarnation);
     if (revoked === undefined) {
-      this.#surroundings.log.warn({ incarnation }, "revoking an owner that is gone");
+      this.#surroundings.log.debug({ incarnation }, "revoking an owner that is gone");
       revoked = this.#parts.revoke(incarnation);
       this.#revoked.set(incarnation, revoked);
       revoked.catch(() => this.#revoked.delete(incarnation));
