@@ -5,6 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { Server, ServerCredentials } from "@grpc/grpc-js";
 import type { ServerDuplexStream } from "@grpc/grpc-js";
 import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
 import type { Logger } from "pino";
 import { Call, over } from "../call.ts";
 import type { Asked, CallSettings } from "../call.ts";
@@ -55,10 +56,7 @@ type Stream = ServerDuplexStream<Buffer, Buffer>;
 export async function serveGrpc(options: GrpcServerOptions): Promise<GrpcServer> {
   const { host, port, log, credentials = openDoor } = options;
   const serving = new Serving(options);
-  const { injectConnection } = serving.server.createConnectionInjector(
-    ServerCredentials.createInsecure(),
-  );
-  const listener = credentials.open(injectConnection, log);
+  const listener = credentials.open((connection) => serving.take(connection), log);
   const sockets = new Set<Socket>();
   listener.on("connection", (socket) => {
     sockets.add(socket);
@@ -83,6 +81,10 @@ class Serving {
   readonly maxMessageBytes: number;
   /** Called when no call is under way, while closing. */
   #idle: (() => void) | undefined;
+  readonly #connections = new Set<Duplex>();
+  /** Called when the last connection is closed, while closing. */
+  #empty: (() => void) | undefined;
+  readonly #injector: ReturnType<Server["createConnectionInjector"]>;
 
   constructor({ handlers, log, clock = systemClock, ...options }: GrpcServerOptions) {
     const { maxMessageBytes = defaultMaxMessageBytes, maxCallsPerConnection = 1_000 } = options;
@@ -102,7 +104,17 @@ class Serving {
       "grpc.keepalive_timeout_ms": keepaliveTimeoutMs,
       "grpc.enable_channelz": 0,
     });
+    this.#injector = this.server.createConnectionInjector(ServerCredentials.createInsecure());
     handlers.each((handler) => register(this, handler));
+  }
+
+  take(connection: Duplex): void {
+    this.#connections.add(connection);
+    connection.once("close", () => {
+      this.#connections.delete(connection);
+      if (this.#connections.size === 0) this.#empty?.();
+    });
+    this.#injector.injectConnection(connection);
   }
 
   /** Throws where it is closing, and the call might be under way for ever. */
@@ -119,7 +131,8 @@ class Serving {
 
   /**
    * Connections are told to end (GOAWAY) only when no call is under way: the library's next sign of life on one that was told, from either
-   * side, would end the calls on it.
+   * side, would end the calls on it. Whether they are closed is seen at themselves: from Node 24 on, the library's word of it comes
+   * before the last answers have gone out.
    */
   async close(graceMs: number): Promise<void> {
     const { calls, clock } = this.settings;
@@ -142,8 +155,11 @@ class Serving {
       });
       void idle.then(() =>
         this.server.tryShutdown(() => {
-          cancel();
-          resolve();
+          this.#empty = () => {
+            cancel();
+            resolve();
+          };
+          if (this.#connections.size === 0) this.#empty();
         }),
       );
     });
