@@ -18,8 +18,10 @@ const cassandraAddress = "127.50.0.1";
 /** What processes take where no setting says otherwise. */
 const standardShards = 1_024;
 
-/** Why nothing can run here; undefined: all that is needed is there. */
-export const lack = (await whyNoEtcd()) ?? (await lackOf("cassandra"));
+/** Why nothing can run here; undefined: all that is needed is there, built now if it was not before, which takes minutes. */
+export async function whyNoServers(): Promise<string | undefined> {
+  return (await whyNoEtcd()) ?? (await lackOf("cassandra"));
+}
 
 export interface Ground {
   readonly etcd: Etcd;
