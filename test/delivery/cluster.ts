@@ -105,11 +105,18 @@ export class Process {
     return createClient(DeliveryService, this.mesh.transport(DeliveryService));
   }
 
-  send(operationId: number, userId: string, conversationId: string, retry = false): void {
+  send(
+    operationId: number,
+    userId: string,
+    conversationId: string,
+    retry = false,
+    epoch = 0n,
+  ): void {
     const clientId = Buffer.alloc(16);
     clientId.writeUInt32BE(operationId);
     const value = { clientId, content: Buffer.from([0x0a, 1, 65]), retry };
-    this.submit({ operationId, userId, conversationId, operation: { case: "send", value } });
+    const operation = { case: "send" as const, value };
+    this.submit({ operationId, userId, conversationId, operation, epoch });
   }
 
   submit(operation: Parameters<typeof create<typeof OperationSchema>>[1]): void {
@@ -119,9 +126,10 @@ export class Process {
 
   /** "sent 3", "notOwner" … */
   async outcome(id: number): Promise<string> {
-    const { outcome } = await until(() =>
-      this.outcomes.find(({ operationId }) => operationId === id),
-    );
+    const one = await until(() => this.outcomes.find(({ operationId }) => operationId === id));
+    // An operation that is sent again has another outcome.
+    this.outcomes.splice(this.outcomes.indexOf(one), 1);
+    const { outcome } = one;
     return outcome.case === "sent" ? `sent ${outcome.value.seq}` : `${outcome.case}`;
   }
 
@@ -191,6 +199,11 @@ export class Cluster {
     );
   }
 
+  /** Nobody drains any more. */
+  staying(): void {
+    this.deliveries.replace(this.deliveries.present.map((peer) => ({ ...peer, draining: false })));
+  }
+
   addSession(): Session {
     const session = new Session(`s${this.session.length}`);
     this.session.push(session);
@@ -221,6 +234,10 @@ export class Cluster {
 
   ownerOf(conversationId: string): string | undefined {
     return this.registry.owner(hash32(conversationId) % this.registry.count)?.incarnation;
+  }
+
+  epochOf(conversationId: string): bigint {
+    return this.registry.owner(hash32(conversationId) % this.registry.count)?.epoch ?? 0n;
   }
 
   async close(): Promise<void> {
