@@ -25,6 +25,7 @@ import {
 } from "./process-config.ts";
 import { Links } from "./process-links.ts";
 import { Ending } from "./process-ending.ts";
+import { Admission } from "./process-admission.ts";
 import { type Announced, Standing } from "./process-membership.ts";
 import { type Random, systemRandom } from "./random.ts";
 
@@ -298,8 +299,10 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     const url = await this.#openEdge(made.edge);
     signal.throwIfAborted();
     this.#waitsFor = undefined;
+    const faults = (): string[] => this.#tls?.problems() ?? [];
+    const admission = new Admission({ directory, clock, random, faults, ...credentials });
     this.#standing = new Standing(
-      { directory, identity, clock, random, log },
+      { directory, identity, admission, clock, random, log },
       this.#announced(url),
     );
   }
