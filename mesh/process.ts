@@ -45,6 +45,8 @@ export interface Parts<C> {
   readonly directory: Directory;
   /** Why the process cannot serve now, all in all. */
   readonly problems: () => string[];
+  /** What will keep it from serving unless somebody does something. */
+  readonly warnings: () => string[];
   /** What it waits for is what the process is not ready for. */
   waits(reason: string): void;
   /** Fires when the process ends. */
@@ -235,6 +237,10 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     return problems;
   }
 
+  #warnings(): string[] {
+    return this.#tls?.warnings() ?? [];
+  }
+
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
     return this.#stopped;
@@ -256,7 +262,10 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     this.#ending.add("gRPC", graceMs + closeMs, () => server.close(graceMs));
     this.#mesh = addressOf({ host: mesh.host, port: server.port });
     const { front, frontSetting } = this.#own;
-    const health = await listening(frontSetting, serveHealth({ ...front, problems }));
+    const health = await listening(
+      frontSetting,
+      serveHealth({ ...front, problems, warnings: () => this.#warnings() }),
+    );
     this.#ending.add("/readyz", closeMs, () => health.close());
     const place = { host: front.host, port: health.port };
     this.#front = { place, address: addressOf(place), health };
@@ -288,6 +297,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
       },
       directory,
       problems: () => this.problems(),
+      warnings: () => this.#warnings(),
       waits: (reason) => (this.#waitsFor = reason),
       signal,
     });

@@ -1,7 +1,7 @@
 /** Nobody is announced whom no other process would talk to; and nobody waits for those who are not there. */
 import assert from "node:assert/strict";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
 import { tmpdir } from "node:os";
@@ -268,5 +268,24 @@ describe("a process is let in before it is announced", function () {
     await until("all others", () => present().length === 3);
     for (const one of good) assert.deepEqual(one.problems(), []);
     assert.deepEqual(present(), good.map(({ id }) => id).sort());
+  });
+
+  it("what will be wrong with its certificate is said while it is ready, and in the log", async () => {
+    const settings = await write("good", ca, { untilMs: hourMs });
+    const one = await start(settings);
+    await ready(one);
+    const readyz = async (): Promise<string> => {
+      const answer = await fetch(`http://${one.front}/readyz`);
+      return `${answer.status} ${await answer.text()}`;
+    };
+    assert.match(
+      await readyz(),
+      /^200 ready\nwarning: the certificate in .*mesh.crt expires on .*\n$/,
+    );
+    await writeFile(settings["PARLEY_TLS_KEY_FILE"] ?? "", (await ca.issue()).key);
+    const mismatch = /mesh.crt with the key in .*mesh.key cannot be used: .*; the one before stays/;
+    await until("a warning", () => lines.some((line) => mismatch.test(line)));
+    assert.match(await readyz(), /^200 ready\nwarning: .*; the one before stays in use\nwarning:/);
+    assert.equal(lines.length, 2);
   });
 });
