@@ -1,7 +1,7 @@
 /** The directory of a cluster: etcd. */
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import type { ChannelCredentials } from "@grpc/grpc-js";
 import { KV } from "../../proto/gen/etcd/rpc_pb.ts";
+import type { ClientTlsFiles } from "../client-tls.ts";
 import type { Directory, Instance, InstanceList, Membership, ServiceName } from "../directory.ts";
 import { unavailable } from "../errors.ts";
 import type { Surroundings } from "../lifecycle.ts";
@@ -25,12 +25,13 @@ export interface EtcdConfig {
   readonly shards: number;
   /** How long an instance is taken for live after it was last heard. etcd has a least of its own, about 2. */
   readonly leaseSeconds: number;
+  /** Undefined: TLS is spoken to "https://" alone, and no certificate shown. */
+  readonly tls?: ClientTlsFiles | undefined;
 }
 
 export interface EtcdOpening {
   /** Ends the wait for etcd, by its reason. */
   readonly signal?: AbortSignal;
-  readonly credentials?: ChannelCredentials;
 }
 
 /**
@@ -40,10 +41,10 @@ export interface EtcdOpening {
 export async function openEtcdDirectory(
   config: EtcdConfig,
   surroundings: Pick<Surroundings, "clock" | "random" | "log">,
-  { signal, credentials }: EtcdOpening = {},
+  { signal }: EtcdOpening = {},
 ): Promise<Directory> {
   signal?.throwIfAborted();
-  const directory = new EtcdDirectory(config, surroundings, credentials);
+  const directory = new EtcdDirectory(config, surroundings);
   const giveUp = (): void => directory.fail(signal?.reason);
   signal?.addEventListener("abort", giveUp);
   try {
@@ -72,12 +73,11 @@ class EtcdDirectory implements Directory {
   #closed = false;
 
   constructor(
-    { endpoints, prefix, shards, leaseSeconds }: EtcdConfig,
+    { endpoints, prefix, shards, leaseSeconds, tls }: EtcdConfig,
     { clock, random, log }: Pick<Surroundings, "clock" | "random" | "log">,
-    credentials: ChannelCredentials | undefined,
   ) {
     const keys = new Keys(prefix);
-    const members = new Members(endpoints, { clock, random }, credentials);
+    const members = new Members(endpoints, { clock, random, log }, tls);
     this.shards = new EtcdShards(shards, members, keys);
     const view = new View(keys, this.shards, log);
     this.#settings = { clock, random, log, members, keys, view, leaseSeconds };
