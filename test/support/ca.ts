@@ -110,7 +110,7 @@ export class TestCa {
   async write(
     folder: string,
     service: Service = {},
-    trusted: TestCa = this,
+    trusted: TestCa | readonly TestCa[] = this,
   ): Promise<CertificateFiles> {
     const { cert, key } = await this.issue(service);
     const files = {
@@ -118,9 +118,11 @@ export class TestCa {
       keyFile: join(folder, "mesh.key"),
       caFile: join(folder, "ca.crt"),
     };
+    const authorities = trusted instanceof TestCa ? [trusted] : trusted;
+    await writeFile(files.caFile, authorities.map(({ pem }) => pem).join("\n"));
     await writeFile(files.keyFile, key, { mode: 0o600 });
+    // Last: until then it does not match, so whoever uses it has read the others.
     await writeFile(files.certFile, cert);
-    await writeFile(files.caFile, trusted.pem);
     return files;
   }
 }
