@@ -15,7 +15,14 @@ export interface AdmissionParts {
   readonly faults: () => string[];
 }
 
-/** That many of the others are asked, by chance. One that lets it in is enough. */
+export type Answer =
+  | { readonly t: "let in" | "nobody" | "silent" }
+  /** A sentence that says what to do. */
+  | { readonly t: "refused"; readonly reason: string };
+
+const refused = (reason: string): Answer => ({ t: "refused", reason });
+
+/** That many of the others are asked, by chance. */
 const askedMax = 8;
 
 export class Admission {
@@ -26,28 +33,31 @@ export class Admission {
   }
 
   /**
-   * Why the process at that address is not to be announced. Undefined: another lets it in, or none of those asked is there to refuse it; the
-   * first of a cluster finds nobody, and so may whoever comes after a crash of all, while old leases last.
+   * What the others say to the process at that address: one that lets it in is enough. Nobody is there for the first of a cluster, and may
+   * be for whoever comes after a crash of all, while old leases last. "silent": those that are there have not said anything yet.
    */
-  async refusal(address: string, signal: AbortSignal): Promise<string | undefined> {
+  async ask(address: string, signal: AbortSignal): Promise<Answer> {
     const [fault] = this.#parts.faults();
     if (fault !== undefined)
-      return `it is not announced, as no other process would let it in: ${fault}`;
+      return refused(`it is not announced, as no other process would let it in: ${fault}`);
     const refusals: string[] = [];
+    let isSilent = false;
     const stop = new AbortController();
-    const ask = async (other: Instance): Promise<boolean> => {
+    const isLetIn = async (other: Instance): Promise<boolean> => {
       const verdict = await this.#ask(other, AbortSignal.any([signal, stop.signal]));
+      if (verdict.t === "silent") isSilent = true;
       if (verdict.t === "refused")
         refusals.push(`${other.service} at ${other.address}: ${verdict.reason}`);
       return verdict.t === "let in";
     };
-    const isIn = await anyOf(this.#others(address).map(ask));
+    const isIn = await anyOf(this.#others(address).map(isLetIn));
     stop.abort();
+    if (isIn) return { t: "let in" };
     const [refusal] = refusals;
-    if (isIn || refusal === undefined) return undefined;
-    return (
+    if (refusal === undefined) return { t: isSilent ? "silent" : "nobody" };
+    return refused(
       `it is not announced, as no other process lets it in, like the ${refusal}; ` +
-      "PARLEY_TLS_CERT_FILE, PARLEY_TLS_KEY_FILE and PARLEY_TLS_CA_FILE must be of the same authority for all processes, or set for none"
+        "PARLEY_TLS_CERT_FILE, PARLEY_TLS_KEY_FILE and PARLEY_TLS_CA_FILE must be of the same authority for all processes, or set for none",
     );
   }
 

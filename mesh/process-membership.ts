@@ -14,7 +14,7 @@ export type Announced = Omit<Instance, "id" | "draining">;
 export interface StandingParts {
   readonly directory: Directory;
   readonly identity: Identity;
-  readonly admission: Pick<Admission, "refusal">;
+  readonly admission: Pick<Admission, "ask">;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -22,7 +22,7 @@ export interface StandingParts {
 
 const leastBackoffMs = 100;
 const mostBackoffMs = 2_000;
-/** When all of a cluster start at once, nobody is there to refuse whoever looks first: it looks again so long after it was announced. */
+/** When all of a cluster start at once, nobody is there to refuse whoever looks first: it looks again so long after it was announced, until somebody has said something. */
 const secondLookMs = 2_000;
 /** Lines of the log about one trouble are that far apart. */
 const logMs = 30_000;
@@ -105,24 +105,28 @@ export class Standing {
     });
   }
 
-  /** Whether the others let it in, or nobody is there to refuse it. */
+  /** Whether nobody refuses it, as far as is known now. */
   async #admitted(): Promise<boolean> {
     const { signal } = this.#closing;
-    const refusal = await this.#parts.admission.refusal(this.#announced.address, signal);
-    if (refusal !== undefined) this.#tell(refusal);
-    return refusal === undefined && !signal.aborted;
+    const answer = await this.#parts.admission.ask(this.#announced.address, signal);
+    if (answer.t === "refused") this.#tell(answer.reason);
+    return answer.t !== "refused" && !signal.aborted;
   }
 
-  /** Whether nothing was said against it; otherwise its life is over. Two that refuse one another both go, and do not come back at once. */
+  /** Whether it stays; else its life is over. Two that refuse one another both go, and do not come back at once. */
   async #lookAgain(id: string, life: AbortSignal): Promise<boolean> {
     const { clock, identity, admission } = this.#parts;
-    await sleep(clock, secondLookMs, life).catch(() => undefined);
-    if (life.aborted) return true;
-    const refusal = await admission.refusal(this.#announced.address, life);
-    if (refusal === undefined || life.aborted) return true;
-    this.#tell(refusal);
-    identity.end(id);
-    return false;
+    for (;;) {
+      await sleep(clock, secondLookMs, life).catch(() => undefined);
+      if (life.aborted) return true;
+      const answer = await admission.ask(this.#announced.address, life);
+      if (life.aborted) return true;
+      if (answer.t === "silent") continue;
+      if (answer.t !== "refused") return true;
+      this.#tell(answer.reason);
+      identity.end(id);
+      return false;
+    }
   }
 
   /** Whether it is announced now. */

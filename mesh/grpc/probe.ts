@@ -14,21 +14,23 @@ export interface ProbeOptions {
 }
 
 export type Verdict =
-  { readonly t: "let in" } | { readonly t: "absent" } | { readonly t: "refused"; reason: string };
+  | { readonly t: "let in" }
+  | { readonly t: "absent" }
+  /** It takes connections, and has said nothing so far. */
+  | { readonly t: "silent" }
+  | { readonly t: "refused"; readonly reason: string };
 
 const connectMs = 1_500;
-/** Shorter than a handshake may take: who says nothing refuses nobody. */
+/** Shorter than a handshake may take, whose end would be a refusal. */
 const answerMs = 3_000;
 
-const absent: Verdict = { t: "absent" };
-
-/** Whoever takes a connection but gives no answer to a call on it refuses; who takes none, or is silent, is taken for absent. */
+/** Whoever takes a connection and ends it, or the call on it, without an answer to the call refuses. */
 export async function probe(
   address: string,
   { clock, credentials }: ProbeOptions,
   signal: AbortSignal,
 ): Promise<Verdict> {
-  if (!(await listens(address, clock, signal))) return absent;
+  if (!(await listens(address, clock, signal))) return { t: "absent" };
   const transport = createGrpcTransport({
     address,
     clock,
@@ -39,7 +41,7 @@ export async function probe(
     return { t: "let in" };
   } catch (error) {
     const { code, rawMessage } = ConnectError.from(error);
-    if (code === Code.DeadlineExceeded || signal.aborted) return absent;
+    if (code === Code.DeadlineExceeded || signal.aborted) return { t: "silent" };
     if (!unanswered.has(code)) return { t: "let in" };
     return { t: "refused", reason: reasonOf(rawMessage, credentials !== undefined) };
   } finally {
