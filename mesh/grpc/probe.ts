@@ -4,6 +4,7 @@ import type { ChannelCredentials } from "@grpc/grpc-js";
 import { connect } from "node:net";
 import { Health } from "../../proto/gen/grpc/health/v1/health_pb.ts";
 import type { Clock } from "../clock.ts";
+import { handshakeMs } from "./limits.ts";
 import { placeOf } from "./resolver.ts";
 import { createGrpcTransport } from "./transport.ts";
 
@@ -22,7 +23,7 @@ export type Verdict =
 
 const connectMs = 1_500;
 /** Shorter than a handshake may take, whose end would be a refusal. */
-const answerMs = 3_000;
+const answerMs = handshakeMs - 1_000;
 
 /** Whoever takes a connection and ends it, or the call on it, without an answer to the call refuses. */
 export async function probe(
