@@ -12,7 +12,7 @@ import { LocalMesh } from "../../mesh/local.ts";
 import { PeerTable, peerOf, ringOf } from "../../mesh/peers.ts";
 import { Pipe } from "../../mesh/pipe.ts";
 import { seededRandom } from "../../mesh/random.ts";
-import { MemoryShards, type ShardOwner } from "../../mesh/shards.ts";
+import { MemoryShards, type ShardOwner, type ShardRegistry } from "../../mesh/shards.ts";
 import {
   DeliveryService,
   type ExchangeRequest,
@@ -93,7 +93,7 @@ export class Process {
   readonly #operations = new Pipe<ExchangeRequest>(10_000);
   readonly #abort = new AbortController();
 
-  constructor(surroundings: Surroundings, shards: MemoryShards, pace: Pace) {
+  constructor(surroundings: Surroundings, shards: ShardRegistry, pace: Pace) {
     this.identity = surroundings.identity;
     const config = { conversationsMax: 1_000, waitingMax: 1_000, cursorGatherMs: 1_000 };
     this.delivery = createDelivery(surroundings, config, shards, pace);
@@ -175,9 +175,15 @@ export class Cluster {
     this.#storage.serve(StorageService, storage.service);
   }
 
+  /** The registry as a process sees it. */
+  protected viewOf(_: Identity): ShardRegistry {
+    return this.registry;
+  }
+
   /** A process begins, and is announced. */
   async add(): Promise<Process> {
-    const process = new Process(this.#surroundings(), this.registry, this.#pace);
+    const surroundings = this.#surroundings();
+    const process = new Process(surroundings, this.viewOf(surroundings.identity), this.#pace);
     this.#processes.push(process);
     await process.delivery.start();
     const announce = (): void => this.#announce(process);
