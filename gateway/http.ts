@@ -297,8 +297,14 @@ class Edge implements EdgeServer {
     if (!request.complete) {
       request.resume();
       const cancel = this.#parts.clock.after(lingerMs, () => void socket.destroy());
-      request.once("end", cancel);
-      socket.once("close", cancel);
+      // Off again, as many requests may come over one socket.
+      const done = (): void => {
+        cancel();
+        request.off("end", done);
+        socket.off("close", done);
+      };
+      request.once("end", done);
+      socket.once("close", done);
     }
     if (this.#closing !== undefined)
       this.#parts.clock.afterTurn(() => this.#server.closeIdleConnections());
