@@ -20,6 +20,9 @@ const fair5xx = new Set([501, 503, 504, 505]);
 /** Of an answer over HTTP, as text. */
 export function judged(status: number, text: string): Finding {
   if (status >= 500 && !fair5xx.has(status)) return `status ${status}: ${text.slice(0, 300)}`;
+  // gRPC has it so: a message or an envelope that cannot be read is INTERNAL, and Connect has it so of the latter.
+  if (/grpc-message: ?parse(%20| )binary|know(%20| )how(%20| )to(%20| )decompress/.test(text))
+    return undefined;
   const code = /"code":\s*"(internal|unknown|data_loss)"|grpc-status:\s*(13|2|15)\b/i.exec(text);
   return code === null ? undefined : `${code[0]}: ${text.slice(0, 300)}`;
 }

@@ -34,6 +34,7 @@ export interface FuzzReport {
 const workersMax = 12;
 /** Each input is answered, or its socket closed, within so long. */
 const answerMs = 15_000;
+const endMs = 60_000;
 const findingsMax = 20;
 const witnessEvery = 200;
 
@@ -60,7 +61,7 @@ class Served {
   }
 
   async ready(): Promise<URL> {
-    const told = await within(30_000, "a Parley", this.#next());
+    const told = await within(endMs, "a Parley", this.#next());
     if (told.t !== "ready") throw new Error("not ready");
     return new URL(told.url);
   }
@@ -72,14 +73,15 @@ class Served {
     return answer.t === "memory" ? answer.bytes : 0;
   }
 
-  async end(): Promise<void> {
+  async end(): Promise<Finding> {
     if (this.alive) this.#ask("end");
-    try {
-      await within(answerMs, "the end of the process", this.exited);
-    } catch (error) {
-      this.#child.kill("SIGKILL");
-      throw error;
-    }
+    return within(endMs, "the end of the process", this.exited).then(
+      () => undefined,
+      (error: unknown) => {
+        this.#child.kill("SIGKILL");
+        return String(error);
+      },
+    );
   }
 
   #next(): Promise<Told> {
@@ -138,35 +140,40 @@ class Run {
   }
 
   async run(): Promise<FuzzReport> {
+    try {
+      return await this.#report();
+    } finally {
+      const finding = await this.#served.end();
+      if (finding !== undefined) this.#findings.push(finding);
+    }
+  }
+
+  async #report(): Promise<FuzzReport> {
     const { inputs, only } = this.#options;
     const beganMs = performance.now();
-    try {
-      const url = await this.#served.ready();
-      const names = Array.from({ length: usersMax }, (_, nth) => userName(nth));
-      const tokens = await Promise.all(names.map((name) => tokenFor(name)));
-      const material = { tokens, pictures: await pictures() };
-      const witnesses = new Witnesses(url.href.replace(/\/$/, ""));
-      await witnesses.begin();
-      this.#next = only ?? 0;
-      if (only === undefined) await this.#upTo(Math.floor(inputs / 5), url, material, witnesses);
-      const earlyBytes = this.#served.alive ? await this.#served.memory() : 0;
-      await this.#upTo(only === undefined ? inputs : only + 1, url, material, witnesses);
-      const lateBytes = this.#served.alive ? await this.#served.memory() : 0;
-      this.#checkEnd(earlyBytes, lateBytes);
-      await witnesses.close();
-      const seconds = (performance.now() - beganMs) / 1_000;
-      const counts = Object.fromEntries(kinds.map((kind) => [kind, this.#counts.get(kind) ?? 0]));
-      return {
-        counts,
-        findings: this.#findings,
-        earlyBytes,
-        lateBytes,
-        witnessed: witnesses.said,
-        seconds,
-      };
-    } finally {
-      await this.#served.end();
-    }
+    const url = await this.#served.ready();
+    const names = Array.from({ length: usersMax }, (_, nth) => userName(nth));
+    const tokens = await Promise.all(names.map((name) => tokenFor(name)));
+    const material = { tokens, pictures: await pictures() };
+    const witnesses = new Witnesses(url.href.replace(/\/$/, ""));
+    await witnesses.begin();
+    this.#next = only ?? 0;
+    if (only === undefined) await this.#upTo(Math.floor(inputs / 5), url, material, witnesses);
+    const earlyBytes = this.#served.alive ? await this.#served.memory() : 0;
+    await this.#upTo(only === undefined ? inputs : only + 1, url, material, witnesses);
+    const lateBytes = this.#served.alive ? await this.#served.memory() : 0;
+    this.#checkEnd(earlyBytes, lateBytes);
+    await witnesses.close();
+    const seconds = (performance.now() - beganMs) / 1_000;
+    const counts = Object.fromEntries(kinds.map((kind) => [kind, this.#counts.get(kind) ?? 0]));
+    return {
+      counts,
+      findings: this.#findings,
+      earlyBytes,
+      lateBytes,
+      witnessed: witnesses.said,
+      seconds,
+    };
   }
 
   #checkEnd(earlyBytes: number, lateBytes: number): void {
