@@ -176,9 +176,7 @@ export class Cluster {
   }
 
   /** The registry as a process sees it. */
-  protected viewOf(_: Identity): ShardRegistry {
-    return this.registry;
-  }
+  protected readonly viewOf: (identity: Identity) => ShardRegistry = () => this.registry;
 
   /** A process begins, and is announced. */
   async add(): Promise<Process> {

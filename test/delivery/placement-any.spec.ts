@@ -110,11 +110,11 @@ class Watched extends Cluster {
     };
   }
 
-  protected override viewOf(identity: Identity): ShardRegistry {
+  protected override readonly viewOf = (identity: Identity): ShardRegistry => {
     const view = new View(this.registry, (...asked) => this.#replaced(identity, ...asked));
     this.#views.push(view);
     return view;
-  }
+  };
 
   #replaced(
     { id: by }: Identity,
