@@ -96,6 +96,42 @@ describe("several delivery processes", () => {
     );
   });
 
+  it("claim from exactly the owner that they revoked: who came in between is revoked first, too (P1)", async () => {
+    cluster = new Cluster({ shards: 1 });
+    const { registry, store } = cluster;
+    const before = await registry.replace(0, undefined, "one life");
+    const done: string[] = [];
+    const held = gate();
+    const revoke = store.revoke.bind(store);
+    store.revoke = async (incarnation) => {
+      done.push(`revokes ${incarnation}`);
+      await held.opened;
+      await revoke(incarnation);
+      done.push("revoked");
+    };
+    const claim = registry.replace.bind(registry);
+    registry.replace = async (shard, expected, incarnation) => {
+      const claimed = await claim(shard, expected, incarnation);
+      done.push(
+        `${claimed === undefined ? "does not claim" : "claims"} from ${expected?.incarnation}`,
+      );
+      return claimed;
+    };
+    const process = await cluster.add();
+    await until(() => done.length > 0);
+    await claim(0, before, "other life");
+    held.open();
+    await cluster.placed(process);
+    assert.deepEqual(done, [
+      "revokes one life",
+      "revoked",
+      "does not claim from one life",
+      "revokes other life",
+      "revoked",
+      "claims from other life",
+    ]);
+  });
+
   it("find out on their next write that they were revoked, however late they hear of anything (P1)", async () => {
     const [first, second] = await two();
     const id = cluster.conversationAt(first);
