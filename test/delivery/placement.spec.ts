@@ -327,6 +327,22 @@ describe("delivery's fan-out over several session instances", () => {
     assert.deepEqual([...new Set(added.told("record"))].toSorted(), moved.toSorted());
   });
 
+  it("tells everybody at an instance to sync when the stream there broke and is back (P6)", async () => {
+    cluster = new Cluster();
+    const process = await cluster.add();
+    await cluster.placed(process);
+    await talk(process);
+    const [session] = cluster.session;
+    assert.ok(session !== undefined);
+    await until(() => session.told("record").length === 60);
+    assert.deepEqual(session.told("resync"), []);
+    session.break();
+    for (let n = 0; n < 20; n += 1) await turn();
+    cluster.clock.advance(10_000);
+    await until(() => session.told("resync").length > 0);
+    assert.deepEqual(session.told("resync").toSorted(), [...users, "zed"].toSorted());
+  });
+
   it("says which commits are indexed, once they are (P6)", async () => {
     cluster = new Cluster();
     const process = await cluster.add();
