@@ -110,18 +110,19 @@ describe("a process is let in before it is announced", function () {
 
   const present = (): string[] => watching.instances("session").present.map(({ id }) => id);
 
-  const until = (what: string, look: () => boolean): Promise<true> =>
-    asked(boundMs, what, () => Promise.resolve(look() ? true : undefined)).catch(
-      (cause: unknown): never => {
-        const said = running.map((one) => `${one.mesh}: ${one.problems().join("; ")}`).join("\n");
-        throw new Error(`not within ${boundMs} ms: ${what}\n${said}\n${lines.join("")}`, { cause });
-      },
-    );
+  async function until(what: string, look: () => boolean): Promise<void> {
+    try {
+      await asked(boundMs, what, () => Promise.resolve(look() ? true : undefined));
+    } catch (cause) {
+      const said = running.map((one) => `${one.mesh}: ${one.problems().join("; ")}`).join("\n");
+      throw new Error(`not within ${boundMs} ms: ${what}\n${said}\n${lines.join("")}`, { cause });
+    }
+  }
 
-  const ready = (process: RunningProcess): Promise<true> =>
+  const ready = (process: RunningProcess): Promise<void> =>
     until("its readiness", () => process.problems().length === 0);
 
-  const says = (process: RunningProcess, why: RegExp): Promise<true> =>
+  const says = (process: RunningProcess, why: RegExp): Promise<void> =>
     until(why.source, () => process.problems().some((one) => why.test(one)));
 
   /** Announces somebody who is not there, or not as a process is. */
