@@ -96,6 +96,22 @@ describe("several delivery processes", () => {
     );
   });
 
+  it("know nothing of a conversation any more when its shard comes back to them (P1, P3)", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    first.send(1, "alice", id);
+    await first.outcome(1);
+    cluster.gone(first);
+    await cluster.placed(second);
+    second.send(2, "alice", id);
+    assert.equal(await second.outcome(2), "sent 2");
+    first.identity.end(first.identity.id);
+    cluster.draining(second);
+    await cluster.placed(first);
+    first.send(3, "alice", id);
+    assert.equal(await first.outcome(3), "sent 3");
+  });
+
   it("claim from exactly the owner that they revoked: who came in between is revoked first, too (P1)", async () => {
     cluster = new Cluster({ shards: 1 });
     const { registry, store } = cluster;
