@@ -9,6 +9,7 @@ import type { Cell, ConversationWrite, Member } from "../proto/gen/parley/storag
 /** Takes the outcomes of the operations of one caller. */
 export interface Answerer {
   answer(outcome: Outcome): void;
+  refuse(operationId: number, conversationId: string, error: ConnectError): void;
 }
 
 /** A record for the members' devices, but for the connection that made it. */
@@ -91,7 +92,7 @@ export class Draft {
   /** Nothing of it is kept. */
   fail(error: ConnectError): void {
     for (const [at, { operationId }] of this.#outcomes.entries())
-      this.#answerers[at]?.answer(refusal(operationId, error));
+      this.#answerers[at]?.refuse(operationId, this.conversation.id, error);
   }
 }
 

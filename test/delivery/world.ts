@@ -158,6 +158,7 @@ export class World {
     conversationId: string,
     id: number,
     more: { retry?: boolean; knownHeadSeq?: number } = {},
+    refusalsSeen = 0,
   ): void {
     const value = {
       clientId: new Uint8Array(16).fill(id),
@@ -170,6 +171,7 @@ export class World {
       conversationId,
       origin: "g1/1",
       operation: { case: "send", value },
+      refusalsSeen,
     });
   }
 
