@@ -57,6 +57,8 @@ export class Operations {
     send: Send,
     to: Answerer,
   ): Promise<void> | void {
+    const refused = to.refusalOf(asked);
+    if (refused !== undefined) throw refused;
     checkClientId(send.clientId);
     let sender: MemberState | undefined;
     if (conversation.exists) sender = conversation.present(asked.userId);

@@ -67,9 +67,8 @@ class StreamAnswerer implements Answerer {
     this.answer(refusal(operationId, error));
   }
 
-  /** Why the operation cannot be taken after what was refused before it. */
-  refusalOf(operation: Operation): ConnectError | undefined {
-    return operation.operation.case === "send" ? this.#refusals.refusalOf(operation) : undefined;
+  refusalOf(send: Operation): ConnectError | undefined {
+    return this.#refusals.refusalOf(send);
   }
 
   /** Resolves once few enough operations are under way. */
@@ -160,11 +159,6 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     for (const operation of batch) {
       const hasOutcome = operation.operation.case !== "typing";
       if (hasOutcome) answerer.underWay += 1;
-      const refused = answerer.refusalOf(operation);
-      if (refused !== undefined) {
-        answerer.refuse(operation.operationId, operation.conversationId, refused);
-        continue;
-      }
       const task = operations.task(operation, hasOutcome ? answerer : nobody);
       owner.submit(operation.conversationId, task, operation.epoch);
     }
@@ -203,6 +197,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
               if (outcome.case === "sent") resolve({ group, seq: outcome.value.seq });
             },
             // Not ours any more: it was taken, and what became of it the next owner finds out.
+            refusalOf: () => undefined,
             refuse: (_, __, error) =>
               reject(
                 error.code === Code.Aborted
@@ -218,7 +213,11 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
   }
 }
 
-const nobody: Answerer = { answer: () => undefined, refuse: () => undefined };
+const nobody: Answerer = {
+  answer: () => undefined,
+  refuse: () => undefined,
+  refusalOf: () => undefined,
+};
 
 /** A group as one of its members sees it. */
 function view(group: Conversation, userId: string): ConversationView {

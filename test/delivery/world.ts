@@ -76,6 +76,8 @@ export class World {
   readonly outcomes: Outcome[] = [];
   readonly revoked: string[] = [];
   readonly finds: { afterSeq: number }[] = [];
+  /** What a search throws. */
+  findFault: ConnectError | undefined;
   readonly random = seededRandom(1);
   readonly identity = new Identity(this.random);
   readonly deliveries: PeerTable;
@@ -246,6 +248,7 @@ export class World {
       }.bind(this),
       findSend: ({ afterSeq }) => {
         this.finds.push({ afterSeq });
+        if (this.findFault !== undefined) throw this.findFault;
         return this.found;
       },
       revoke: ({ incarnation }) => {
