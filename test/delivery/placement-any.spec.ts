@@ -209,8 +209,12 @@ class Watched extends Cluster {
 
   #isSettled(): boolean {
     const ring = ringOf(this.deliveries.present);
-    for (let shard = 0; shard < shardCount; shard += 1)
-      if (this.registry.owner(shard)?.incarnation !== placeOf(ring, shard)) return false;
+    for (let shard = 0; shard < shardCount; shard += 1) {
+      const owner = this.registry.owner(shard);
+      if (owner?.incarnation !== placeOf(ring, shard)) return false;
+      // What it claimed it hears of a moment later.
+      if (this.#views.some((view) => view.owner(shard)?.epoch !== owner.epoch)) return false;
+    }
     return this.processes.every(
       (one) => !this.isPresent(one) || one.delivery.problems().length === 0,
     );
