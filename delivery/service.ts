@@ -1,5 +1,10 @@
 /** The handlers of DeliveryService: operations to the owner, outcomes back, groups. No decisions. */
-import { Code, type ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import {
+  Code,
+  type ConnectError,
+  type HandlerContext,
+  type ServiceImpl,
+} from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
 import { type Conversation, smallGroupMax } from "./conversation.ts";
 import type { Answerer, Draft } from "./draft.ts";
