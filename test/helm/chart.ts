@@ -69,18 +69,22 @@ export interface Pod {
 
 export type Values = Readonly<Record<string, unknown>>;
 
-/** Runs Helm with these values in a file. */
+/** Runs Helm, with these values in a file where it takes any. */
 export async function helm(
   args: readonly string[],
-  values: Values,
+  values?: Values,
   env: Readonly<Record<string, string>> = {},
 ): Promise<Said> {
   const { folder = "" } = await tool("helm");
   const place = await newFolder();
   try {
     const file = join(place.path, "values.yaml");
-    await writeFile(file, stringify(values));
-    return await runs(join(folder, "helm"), [...args, "--values", file], env);
+    await writeFile(file, stringify(values ?? {}));
+    return await runs(
+      join(folder, "helm"),
+      values === undefined ? args : [...args, "--values", file],
+      env,
+    );
   } finally {
     await place.remove();
   }
