@@ -8,6 +8,7 @@ import type { Conversation } from "./conversation.ts";
 import { Draft } from "./draft.ts";
 import type { Cancel } from "../mesh/clock.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
+import { type Spread, secondsBounds, sizeBounds } from "../mesh/metrics.ts";
 import { Pipe } from "../mesh/pipe.ts";
 import { type KeptStream, keepStream } from "../mesh/stream.ts";
 import { moved, retryAfterHeader } from "../mesh/errors.ts";
@@ -22,6 +23,7 @@ import {
 interface Batch {
   readonly request: AppendRequest;
   readonly drafts: Draft[];
+  readonly beganMs: number;
   committed: boolean;
 }
 
@@ -52,6 +54,8 @@ export class Committer {
   readonly #surroundings: Surroundings;
   readonly #pace: Pace;
   readonly #events: CommitterEvents;
+  readonly #sizes: Spread;
+  readonly #commitSeconds: Spread;
   readonly #gathering = new Map<Conversation, Draft>();
   readonly #underWay = new Map<bigint, Batch>();
   /** Those of the batches under way. */
@@ -67,6 +71,17 @@ export class Committer {
     this.#surroundings = surroundings;
     this.#pace = pace;
     this.#events = events;
+    const { metrics } = surroundings;
+    this.#sizes = metrics.spread(
+      "parley_delivery_batch_conversations",
+      "Conversations in a batch that is handed to storage.",
+      sizeBounds,
+    );
+    this.#commitSeconds = metrics.spread(
+      "parley_delivery_commit_seconds",
+      "From a batch to storage's word that it is durable.",
+      secondsBounds,
+    );
   }
 
   get up(): boolean {
@@ -155,7 +170,9 @@ export class Committer {
       incarnation: this.#surroundings.identity.id,
       writes,
     };
-    this.#underWay.set(request.batchId, { request, drafts, committed: false });
+    this.#sizes.observe(writes.length);
+    const beganMs = this.#surroundings.clock.monotonic();
+    this.#underWay.set(request.batchId, { request, drafts, beganMs, committed: false });
     this.#requests.offer(request);
   }
 
@@ -202,6 +219,8 @@ export class Committer {
       const commit = indexed && !batch.committed ? 0n : batchId;
       if (!batch.committed) {
         batch.committed = true;
+        const tookMs = this.#surroundings.clock.monotonic() - batch.beganMs;
+        this.#commitSeconds.observe(tookMs / 1_000);
         this.#events.committed(batch.drafts, commit);
       }
       if (!indexed) return;

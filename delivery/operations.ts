@@ -10,6 +10,7 @@ import type { Place } from "./recent.ts";
 import { decodeRecord } from "./record.ts";
 import type { Task } from "./owner.ts";
 import { invalid, noConversation, unavailable } from "../mesh/errors.ts";
+import type { Count } from "../mesh/metrics.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import type { MoveCursor, Operation, Send } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
@@ -21,11 +22,16 @@ export interface OperationParts {
 
 export class Operations {
   readonly #clock: Surroundings["clock"];
+  readonly #duplicates: Count;
   readonly #parts: OperationParts;
   readonly #storage: Client<typeof StorageService>;
 
   constructor(surroundings: Surroundings, parts: OperationParts) {
     this.#clock = surroundings.clock;
+    this.#duplicates = surroundings.metrics.count(
+      "parley_delivery_duplicates_total",
+      "Messages that were sent again and are answered with the place of the first.",
+    );
     this.#parts = parts;
     this.#storage = createClient(StorageService, surroundings.transport(StorageService));
   }
@@ -73,6 +79,7 @@ export class Operations {
     return this.#scan(conversation, asked, send).then((place) => {
       if (place === undefined) return this.#append(conversation, sender, asked, send, to);
       const draft = this.#parts.committer.draft(conversation);
+      this.#duplicates.add();
       draft.answer(to, sent(asked.operationId, place, true));
     });
   }
@@ -129,6 +136,7 @@ export class Operations {
       });
       draft.touched.add(asked.userId);
     }
+    if (verdict.kind === "duplicate") this.#duplicates.add();
     draft.answer(to, sent(asked.operationId, verdict.place, verdict.kind === "duplicate"));
   }
 

@@ -4,6 +4,7 @@
  */
 import { type Cancel, sleep } from "../mesh/clock.ts";
 import { ConnectError } from "@connectrpc/connect";
+import type { Count } from "../mesh/metrics.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { type Peers, ringOf } from "../mesh/peers.ts";
 import type { Ring } from "../mesh/ring.ts";
@@ -32,6 +33,7 @@ interface Plan {
 
 export class Placement {
   readonly #surroundings: Surroundings;
+  readonly #takeovers: Count;
   readonly #parts: PlacementParts;
   readonly #peers: Peers;
   readonly #closing = new AbortController();
@@ -46,6 +48,10 @@ export class Placement {
 
   constructor(surroundings: Surroundings, parts: PlacementParts) {
     this.#surroundings = surroundings;
+    this.#takeovers = surroundings.metrics.count(
+      "parley_delivery_takeovers_total",
+      "Shards that were taken over from a process that is gone.",
+    );
     this.#parts = parts;
     this.#peers = surroundings.peers(DeliveryService);
   }
@@ -174,6 +180,7 @@ export class Placement {
     }
     if (this.#surroundings.identity.id !== id || this.#closing.signal.aborted) return;
     if ((await shards.replace(shard, owner, id)) === undefined) await shards.refresh(shard);
+    else if (owner !== undefined) this.#takeovers.add();
   }
 
   #revokeOnce(incarnation: string): Promise<void> {

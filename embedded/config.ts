@@ -11,6 +11,7 @@ import {
   tokenConfig,
 } from "../gateway/index.ts";
 import { EnvReader, type Setting, type SettingValues } from "../mesh/env.ts";
+import { type MetricsPlace, metricsPlace } from "../mesh/metrics-http.ts";
 import { type LogLevel, logLevels } from "../mesh/log.ts";
 import { type PresenceConfig, presenceConfig } from "../presence/index.ts";
 import { type SessionConfig, sessionConfig } from "../session/index.ts";
@@ -21,6 +22,7 @@ export interface ParleyConfig extends TokenConfig {
   readonly meshPort: number;
   readonly dataDirectory: string;
   readonly drainMs: number;
+  readonly metrics: MetricsPlace | undefined;
   readonly logLevel: LogLevel;
   readonly gateway: GatewayConfig;
   readonly edge: EdgeConfig;
@@ -70,6 +72,7 @@ function readConfig(read: EnvReader): Readonly<ParleyConfig> {
     jwtSecret,
     jwtPublicKeyFile,
     jwksUrl,
+    metrics: metricsPlace(read),
     drainMs: read.int(
       "DRAIN_MS",
       2_000,

@@ -22,6 +22,8 @@ import { addReflection } from "../mesh/grpc/reflection.ts";
 import { Identity } from "../mesh/identity.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { LocalMesh } from "../mesh/local.ts";
+import { serveMetrics } from "../mesh/metrics-http.ts";
+import { type Metrics, countReady, noMetrics } from "../mesh/metrics.ts";
 import { PeerTable, peerOf } from "../mesh/peers.ts";
 import { type Random, systemRandom } from "../mesh/random.ts";
 import { createPresence } from "../presence/index.ts";
@@ -68,9 +70,11 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
   const identity = new Identity(random);
   const alone = new PeerTable([peerOf(identity.id, transport())]);
   const peers = (): PeerTable => alone;
-  const surroundings: Surroundings = { clock, random, log, identity, transport, peers };
   try {
+    const metrics = await metricsOf(config, closers);
+    const surroundings: Surroundings = { clock, random, log, metrics, identity, transport, peers };
     const services = await startServices(config, surroundings, mesh, closers);
+    countReady(metrics, services.problems);
     const { port: meshPort } = await serveOperators(config, services, surroundings, closers);
     const port = await serveClients(config, services, surroundings, closers);
     return { port, meshPort, ownSecret: ownsSecret(config), close };
@@ -88,7 +92,7 @@ interface Services {
   readonly auth: Authenticator;
   readonly gateway: Gateway;
   /** Why the process cannot serve now. */
-  problems(): string[];
+  readonly problems: () => string[];
 }
 
 async function startServices(
@@ -123,6 +127,13 @@ async function startServices(
     closers.push(() => one.close());
   }
   return { mesh, auth, gateway, problems: () => running.flatMap((one) => one.problems()) };
+}
+
+async function metricsOf({ metrics }: ParleyConfig, closers: Closers): Promise<Metrics> {
+  if (metrics === undefined) return noMetrics;
+  const shown = await listening(serveMetrics(metrics), "PARLEY_METRICS_PORT");
+  closers.push(() => shown.close());
+  return shown.metrics;
 }
 
 /** gRPC with health and reflection. */

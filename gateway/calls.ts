@@ -37,6 +37,7 @@ import { OwnerCalls } from "./owner-calls.ts";
 import type { Caller, Calls } from "./ports.ts";
 import { historyResponseOf, syncResponseOf } from "./reads.ts";
 import type { Reads, SyncPage } from "./reads.ts";
+import type { Meter } from "./meter.ts";
 import type { Streams } from "./subscription.ts";
 import { Promised } from "./waiting.ts";
 import type { PresenceLinks } from "./watches.ts";
@@ -78,6 +79,7 @@ export interface CallsParts {
   readonly reads: Reads;
   readonly uploads: Uploads;
   readonly streams: Streams;
+  readonly meter: Meter;
 }
 
 export class ChatCalls implements Calls {
@@ -102,10 +104,23 @@ export class ChatCalls implements Calls {
     const kept =
       attachments > 0 ? await uploads.resolve(bytes, conversationId, caller.userId) : bytes;
     const asked = sendOperation(caller, conversationId, request, kept, replyToSeq);
-    const outcome = await this.#operate(asked);
+    const outcome = await this.#timed(asked);
     if (outcome.case !== "sent") throw unexpected(outcome);
     const { seq, timeMs, duplicate } = outcome.value;
     return { $typeName: "parley.v1.SendResponse", conversationId, seq, timeMs, duplicate };
+  }
+
+  async #timed(asked: Operation): Promise<Outcome["outcome"]> {
+    const { meter } = this.#parts;
+    const beganMs = meter.sending();
+    try {
+      const outcome = await this.#operate(asked);
+      meter.sent(beganMs);
+      return outcome;
+    } catch (error) {
+      meter.sendFailed();
+      throw error;
+    }
   }
 
   async moveCursor(caller: Caller, request: MoveCursorRequest): Promise<MoveCursorResponse> {

@@ -185,6 +185,7 @@ export class Connection implements Recipient, Heartbeating {
     if (state.held !== undefined) return state.held.hold(push);
     const { payload } = push;
     if (payload.case === "record") {
+      this.#shared.meter.pushes.add();
       if (!push.isBy(this.#userId)) {
         state.unacked ??= new Unacked();
         state.unacked.pushed(payload.value.conversationId, payload.value.seq, nowMs);
@@ -288,6 +289,7 @@ export class Connection implements Recipient, Heartbeating {
     if (t === "draining" || t === "closed") return;
     const { clock, writer } = this.#shared;
     this.#shared.left(this);
+    this.#shared.meter.closed(reason);
     this.#state = { t: "draining", untilMs: clock.monotonic() + closingMs };
     if (reason !== CloseReason.SLOW) {
       const goodbye = { $typeName: "parley.v1.Goodbye", reason, reconnectAfterMs, url } as const;

@@ -5,17 +5,24 @@ import type { Operation, Outcome, Sent } from "../proto/gen/parley/delivery/v1/d
 import type { Connection } from "./connection.ts";
 import type { Connections } from "./connections.ts";
 import type { Chunk, FrameWriter } from "./frames.ts";
+import type { Meter } from "./meter.ts";
 import type { OutFrame } from "./outbox.ts";
 import { SendOrder } from "./sends.ts";
 import type { Live } from "./state.ts";
 import type { Waiting } from "./waiting.ts";
+
+interface SendParts {
+  readonly clock: Clock;
+  readonly meter: Meter;
+}
 
 export class SendWaiting implements Waiting, OutFrame {
   operation: Operation | undefined = undefined;
   shard = 0;
   untilMs = 0;
   #sent: Sent | undefined = undefined;
-  readonly #clock: Clock;
+  readonly #parts: SendParts;
+  readonly #beganMs: number;
   readonly #connection: Connection;
   readonly #live: Live;
   readonly #requestId: number;
@@ -23,14 +30,15 @@ export class SendWaiting implements Waiting, OutFrame {
   readonly #clientId: Buffer;
 
   constructor(
-    clock: Clock,
+    parts: SendParts,
     connection: Connection,
     live: Live,
     requestId: number,
     conversationId: string,
     clientId: Buffer,
   ) {
-    this.#clock = clock;
+    this.#parts = parts;
+    this.#beganMs = parts.meter.sending();
     this.#connection = connection;
     this.#live = live;
     this.#requestId = requestId;
@@ -41,6 +49,7 @@ export class SendWaiting implements Waiting, OutFrame {
   settled(outcome: Outcome["outcome"]): void {
     if (outcome.case !== "sent") return this.failed(Code.Internal, "internal error", 0);
     this.#sent = outcome.value;
+    this.#parts.meter.sent(this.#beganMs);
     this.#connection.answered(this);
   }
 
@@ -61,9 +70,10 @@ export class SendWaiting implements Waiting, OutFrame {
   }
 
   failed(code: number, message: string, afterMs: number): void {
+    this.#parts.meter.sendFailed();
     if (afterMs > 0) {
       this.#live.order ??= new SendOrder();
-      const nowMs = this.#clock.monotonic();
+      const nowMs = this.#parts.clock.monotonic();
       this.#live.order.refused(this.#conversationId, this.#clientId, nowMs);
     }
     this.#connection.failed(this.#requestId, code, message, afterMs);

@@ -28,6 +28,7 @@ import { MoveWaiting, SendWaiting } from "./outcomes.ts";
 import type { Calls } from "./ports.ts";
 import { encodeHistory, encodeSyncPage } from "./reads.ts";
 import type { Reads } from "./reads.ts";
+import type { Meter } from "./meter.ts";
 import type { Live } from "./state.ts";
 import { ProtocolError } from "./wire.ts";
 
@@ -38,6 +39,7 @@ const heldBackMs = 500;
 export interface RequestParts {
   readonly clock: Clock;
   readonly log: Logger;
+  readonly meter: Meter;
   readonly writer: FrameWriter;
   readonly delivery: DeliveryLinks;
   readonly connections: Connections;
@@ -121,7 +123,7 @@ export class Requests {
     }
     delivery.operate(
       sendOperation(live.caller, conversationId, send, bytes, replyToSeq),
-      new SendWaiting(this.#parts.clock, connection, live, requestId, conversationId, clientId),
+      new SendWaiting(this.#parts, connection, live, requestId, conversationId, clientId),
     );
   }
 
@@ -150,7 +152,7 @@ export class Requests {
       const { code, rawMessage } = this.#public(found.reason);
       const afterMs = retryAfterMs(ConnectError.from(found.reason));
       new SendWaiting(
-        this.#parts.clock,
+        this.#parts,
         connection,
         live,
         requestId,

@@ -17,6 +17,7 @@ import { Uploads } from "./content.ts";
 import { DeliveryLinks } from "./delivery-links.ts";
 import { Elsewhere } from "./elsewhere.ts";
 import { FrameWriter } from "./frames.ts";
+import { Meter } from "./meter.ts";
 import { SessionLinks } from "./session-links.ts";
 import { Operators } from "./operators.ts";
 import { Flusher } from "./outbox.ts";
@@ -73,7 +74,19 @@ export class ChatGateway implements Gateway {
     const session = new SessionLinks(surroundings, this.gatewayId);
     const presence = new PresenceLinks(surroundings, connections);
     const { gatewayId } = this;
-    const base = { config, clock, random, log, writer, connections, delivery, session, presence };
+    const meter = new Meter(clock, surroundings.metrics, connections);
+    const base = {
+      config,
+      meter,
+      clock,
+      random,
+      log,
+      writer,
+      connections,
+      delivery,
+      session,
+      presence,
+    };
     const elsewhere = new Elsewhere(surroundings, config.region);
     const parts = { ...base, elsewhere, reads, uploads, storage, auth, gatewayId };
     const streams = new Streams(parts);
@@ -85,6 +98,7 @@ export class ChatGateway implements Gateway {
       clock,
       random,
       writer,
+      meter,
       flusher: new Flusher(clock),
       greeted: (connection, token, frame) => admission.greeted(connection, token, frame),
       admitted: (connection, state) => admission.admitted(connection, state),

@@ -5,6 +5,7 @@ import type { GatewayConfig } from "./config.ts";
 import type { Connection } from "./connection.ts";
 import type { FrameWriter, InFrame } from "./frames.ts";
 import type { HeldPushes } from "./held.ts";
+import type { Meter } from "./meter.ts";
 import type { Flusher } from "./outbox.ts";
 import type { Caller } from "./ports.ts";
 import type { SendOrder } from "./sends.ts";
@@ -71,6 +72,7 @@ export interface Shared {
   readonly clock: Clock;
   readonly random: Random;
   readonly writer: FrameWriter;
+  readonly meter: Meter;
   readonly flusher: Flusher;
   /** A frame in the state greeting. */
   greeted(connection: Connection, token: string, frame: InFrame): void;

@@ -4,6 +4,7 @@ import type { ServiceImpl, Transport } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Clock } from "./clock.ts";
 import type { Identity } from "./identity.ts";
+import type { Metrics } from "./metrics.ts";
 import type { Peers } from "./peers.ts";
 import type { Random } from "./random.ts";
 
@@ -25,6 +26,7 @@ export interface Surroundings {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  readonly metrics: Metrics;
   /** This life of the process. */
   readonly identity: Identity;
   /** For generated clients of a service of which any instance does (storage). */

@@ -2,6 +2,7 @@
 import { type ClientTlsFiles, readClientTls } from "./client-tls.ts";
 import type { EnvReader } from "./env.ts";
 import type { CertificateFiles } from "./grpc/certificates.ts";
+import { type MetricsPlace, metricsPlace } from "./metrics-http.ts";
 import { type LogLevel, logLevels } from "./log.ts";
 
 export const settingsPrefix = "PARLEY_";
@@ -39,6 +40,7 @@ export interface ProcessConfig {
   readonly advertise: string | undefined;
   readonly tls: CertificateFiles | undefined;
   readonly drainMs: number;
+  readonly metrics: MetricsPlace | undefined;
   readonly logLevel: LogLevel;
 }
 
@@ -55,6 +57,7 @@ export function processConfig(read: EnvReader): ProcessConfig {
       [0, 600_000],
       "over how long what is on the process goes elsewhere when it stops, in milliseconds",
     ),
+    metrics: metricsPlace(read),
     logLevel: read.oneOf("LOG_LEVEL", "info", logLevels, "the least level that is logged"),
   };
 }

@@ -12,6 +12,8 @@ import { type MeshCredentials, meshCredentials } from "./grpc/tls.ts";
 import { Handlers } from "./handlers.ts";
 import { type HealthServer, serveHealth } from "./health-http.ts";
 import { Identity } from "./identity.ts";
+import { type MetricsServer, serveMetrics } from "./metrics-http.ts";
+import { countReady, noMetrics } from "./metrics.ts";
 import type { Running, Surroundings } from "./lifecycle.ts";
 import type { LogLevel } from "./log.ts";
 import {
@@ -172,6 +174,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
   #standing: Standing | undefined;
   #mesh = "";
   #front: Front | undefined;
+  #metrics: MetricsServer | undefined;
 
   private constructor(
     spec: ServiceProcess<S, C>,
@@ -249,11 +252,17 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
   /** Health and reflection answer from now on, whatever the process waits for. */
   async #listen(): Promise<void> {
     const { log, clock } = this.#outside;
-    const { mesh, tls } = this.#common;
+    const { mesh, tls, metrics } = this.#common;
     const problems = (): string[] => this.problems();
     this.#ending.add("the certificates", closeMs, () => Promise.resolve(this.#tls?.close()));
     addHealth(this.#handlers, problems, clock);
     addReflection(this.#handlers);
+    if (metrics !== undefined) {
+      const shown = await listening("PARLEY_METRICS_PORT", serveMetrics(metrics));
+      this.#ending.add("/metrics", closeMs, () => shown.close());
+      this.#metrics = shown;
+      countReady(shown.metrics, problems);
+    }
     const credentials = this.#tls === undefined ? {} : { credentials: this.#tls.server };
     const server = await listening(
       "PARLEY_MESH_PORT",
@@ -291,6 +300,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
         clock,
         random,
         log,
+        metrics: this.#metrics?.metrics ?? noMetrics,
         identity,
         transport: (service) => links.transport(service),
         peers: (service) => links.peers(service),

@@ -5,6 +5,8 @@ import { Pipe } from "../mesh/pipe.ts";
 import type { AppendRequest, AppendResponse } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Stage } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { UnknownOutcome } from "./errors.ts";
+import { type Metrics, type Spread, secondsBounds } from "../mesh/metrics.ts";
+import type { Clock } from "../mesh/clock.ts";
 import type { Store } from "./ports.ts";
 
 /** Batches of one stream that may be under way; more are not read before one is answered. */
@@ -20,11 +22,33 @@ const answer = (batchId: bigint, stage: Stage, error?: ConnectError): AppendResp
   message: error?.rawMessage ?? "",
 });
 
+/** How long the store takes to commit a batch. */
+export class AppendMeter {
+  readonly #clock: Clock;
+  readonly #seconds: Spread;
+
+  constructor(clock: Clock, metrics: Metrics) {
+    this.#clock = clock;
+    this.#seconds = metrics.spread(
+      "parley_storage_commit_seconds",
+      "From a batch to its being durable in the store.",
+      secondsBounds,
+    );
+  }
+
+  /** To be called once what begins now is durable. */
+  began(): () => void {
+    const beganMs = this.#clock.monotonic();
+    return () => this.#seconds.observe((this.#clock.monotonic() - beganMs) / 1_000);
+  }
+}
+
 export function appendStream(
   store: Store,
+  meter: AppendMeter,
   requests: AsyncIterable<AppendRequest>,
 ): AsyncIterable<AppendResponse> {
-  const stream = new AppendStream(store);
+  const stream = new AppendStream(store, meter);
   void stream.run(requests);
   return stream.answers;
 }
@@ -32,11 +56,13 @@ export function appendStream(
 class AppendStream {
   readonly answers = new Pipe<AppendResponse>(answersMax);
   readonly #store: Store;
+  readonly #meter: AppendMeter;
   #underWay = 0;
   #fewer: (() => void) | undefined;
 
-  constructor(store: Store) {
+  constructor(store: Store, meter: AppendMeter) {
     this.#store = store;
+    this.#meter = meter;
   }
 
   async run(requests: AsyncIterable<AppendRequest>): Promise<void> {
@@ -61,7 +87,11 @@ class AppendStream {
   async #keep(request: AppendRequest): Promise<void> {
     const { batchId } = request;
     try {
-      await this.#store.append(request, () => this.#answer(answer(batchId, Stage.COMMITTED)));
+      const committed = this.#meter.began();
+      await this.#store.append(request, () => {
+        committed();
+        this.#answer(answer(batchId, Stage.COMMITTED));
+      });
       this.#answer(answer(batchId, Stage.INDEXED));
     } catch (error) {
       // Another instance knows better what became of it: the caller sends it again there.

@@ -20,7 +20,7 @@ import type {
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { acquaintedOf } from "./acquaintance.ts";
-import { appendStream } from "./append.ts";
+import { AppendMeter, appendStream } from "./append.ts";
 import { isPresent, pageRange, readable } from "./history.ts";
 import { getMedia, putMedia } from "./mediaservice.ts";
 import type { MediaStore, Membership, Store } from "./ports.ts";
@@ -44,11 +44,11 @@ const summedRows = 500;
 
 /** The service over a store, which it closes with itself. */
 export function createStorage(
-  { clock }: Surroundings,
+  { clock, metrics }: Surroundings,
   { store, media }: StorageDeps,
 ): Running<typeof StorageService> {
   return {
-    service: handlers(clock, store, media),
+    service: handlers(clock, new AppendMeter(clock, metrics), store, media),
     start: () => Promise.resolve(),
     problems: () => store.problems(),
     close: () => store.close(),
@@ -57,12 +57,13 @@ export function createStorage(
 
 function handlers(
   clock: Clock,
+  meter: AppendMeter,
   store: Store,
   media: MediaStore,
 ): ServiceImpl<typeof StorageService> {
   const turn = (): Promise<void> => new Promise((resolve) => clock.afterTurn(resolve));
   return {
-    append: (requests) => appendStream(store, requests),
+    append: (requests) => appendStream(store, meter, requests),
     open: ({ conversationId }) => openConversation(store, conversationId),
     read: (request) => read(store, request),
     findSend: (request) => findSend(store, request, turn),

@@ -4,6 +4,7 @@ import { create, type DescService } from "@bufbuild/protobuf";
 import { pino } from "pino";
 import { type Pace, clusterPace, createDelivery } from "../../delivery/index.ts";
 import { placeOf } from "../../delivery/placement.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { hash32 } from "../../mesh/hash.ts";
 import { Identity } from "../../mesh/identity.ts";
@@ -271,6 +272,7 @@ export class Cluster {
       clock: this.clock,
       random: this.#random,
       log,
+      metrics: noMetrics,
       identity: new Identity(this.#random),
       transport: () => this.#storage.transport(StorageService),
       peers: ({ typeName }: DescService) =>

@@ -3,6 +3,7 @@ import { type DescService, create } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { pino } from "pino";
 import { type Pace, createDelivery, embeddedPace } from "../../delivery/index.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { Identity } from "../../mesh/identity.ts";
 import type { Running } from "../../mesh/lifecycle.ts";
@@ -122,6 +123,7 @@ export class World {
       clock: this.clock,
       random,
       log: pino({ level: "silent" }),
+      metrics: noMetrics,
       identity: this.identity,
       transport: () => transport,
       peers: ({ typeName }: DescService) =>

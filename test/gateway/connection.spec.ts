@@ -6,6 +6,8 @@ import { gatewayConfig } from "../../gateway/config.ts";
 import { Connection } from "../../gateway/connection.ts";
 import { Connections } from "../../gateway/connections.ts";
 import { destination, isOwnDirect } from "../../gateway/destination.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
+import { Meter } from "../../gateway/meter.ts";
 import { directId } from "../../mesh/ids.ts";
 import { FrameWriter } from "../../gateway/frames.ts";
 import { HeldPushes } from "../../gateway/held.ts";
@@ -195,6 +197,7 @@ describe("a connection", () => {
       clock,
       random: seededRandom(1),
       writer,
+      meter: new Meter(clock, noMetrics, new Connections(1, 1)),
       flusher: new Flusher(clock),
       greeted: (connection, _token, frame) => {
         connection.admit(frame.requestId, new Uint8Array(0), 0);

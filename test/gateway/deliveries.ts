@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { Code, type ConnectError } from "@connectrpc/connect";
 import { DeliveryLinks } from "../../gateway/delivery-links.ts";
 import type { Waiting } from "../../gateway/waiting.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { hash32 } from "../../mesh/hash.ts";
 import { Identity } from "../../mesh/identity.ts";
@@ -151,6 +152,7 @@ export class Deliveries {
       clock: this.clock,
       random,
       log: silent,
+      metrics: noMetrics,
       identity: new Identity(random),
       transport: (service) => nowhere.transport(service),
       peers: () => this.peers,

@@ -11,6 +11,7 @@ import type { Sharp } from "sharp";
 import { createAuthenticator } from "../../gateway/auth.ts";
 import { createMedia, mediaLimits } from "../../gateway/media.ts";
 import type { MediaLimits } from "../../gateway/media.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { systemClock } from "../../mesh/clock.ts";
 import { Identity } from "../../mesh/identity.ts";
 import { LocalMesh } from "../../mesh/local.ts";
@@ -108,6 +109,7 @@ async function open(limits: Partial<MediaLimits> = {}): Promise<void> {
     clock: systemClock,
     random: systemRandom,
     log: silent,
+    metrics: noMetrics,
     identity: new Identity(systemRandom),
     peers: () => new PeerTable(),
     transport: () => mesh.transport(StorageService),

@@ -1,6 +1,7 @@
 /** The gateway's way to many session instances: who is announced where, and what happens when instances come and go. */
 import assert from "node:assert/strict";
 import { SessionLinks } from "../../gateway/session-links.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { Identity } from "../../mesh/identity.ts";
 import { LocalMesh } from "../../mesh/local.ts";
@@ -22,6 +23,7 @@ class Cluster {
       clock: this.clock,
       random: seededRandom(1),
       log: silent,
+      metrics: noMetrics,
       identity: this.identity,
       transport: () => {
         throw new Error("the gateway asks for the instance of a user");

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { Connections } from "../../gateway/connections.ts";
 import { PresenceLinks } from "../../gateway/watches.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { Identity } from "../../mesh/identity.ts";
 import { LocalMesh } from "../../mesh/local.ts";
@@ -24,6 +25,7 @@ class Cluster {
       clock: this.clock,
       random: seededRandom(1),
       log: silent,
+      metrics: noMetrics,
       identity: new Identity(seededRandom(2)),
       transport: () => {
         throw new Error("the gateway asks for the instance of a user");

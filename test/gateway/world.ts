@@ -9,6 +9,7 @@ import { pino } from "pino";
 import { WebSocket } from "ws";
 import { createGateway, gatewayConfig } from "../../gateway/index.ts";
 import type { Authenticator, Gateway, GatewayConfig } from "../../gateway/index.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { EnvReader } from "../../mesh/env.ts";
 import { unauthenticated } from "../../mesh/errors.ts";
@@ -445,6 +446,7 @@ export class World {
         clock: this.clock,
         random: seededRandom(1),
         log: silent,
+        metrics: noMetrics,
         identity: this.identity,
         transport: (service) => this.#mesh.transport(service),
         peers: (service) => this.peers(service),

@@ -30,6 +30,7 @@ const portSettings = {
   clients: "PARLEY_PORT",
   mesh: "PARLEY_MESH_PORT",
   health: "PARLEY_HEALTH_PORT",
+  metrics: "PARLEY_METRICS_PORT",
 } as const;
 
 interface Command {

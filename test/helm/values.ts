@@ -54,6 +54,7 @@ export const matrix: Readonly<Record<string, Values>> = {
     tolerations: [{ key: "chat", operator: "Exists" }],
     podAnnotations: { "example.org/team": "chat" },
     priorityClassName: "high",
+    monitoring: { enabled: true, labels: { release: "prometheus" } },
     serviceAccount: { annotations: { "example.org/role": "media" } },
   },
   "cluster-given-certificates": {

@@ -1,6 +1,7 @@
 /** The meshes that a service's suite runs over, each time anew. */
 import type { DescService } from "@bufbuild/protobuf";
 import { pino } from "pino";
+import { noMetrics } from "../../mesh/metrics.ts";
 import type { ManualClock } from "../../mesh/clock.ts";
 import { GrpcMesh } from "../../mesh/grpc/mesh.ts";
 import { Identity } from "../../mesh/identity.ts";
@@ -31,6 +32,7 @@ export function surroundingsOn(
     clock,
     random,
     log,
+    metrics: noMetrics,
     identity,
     transport: (service) => mesh.transport(service),
     peers: (service) =>

@@ -4,6 +4,7 @@ import type { Client } from "@connectrpc/connect";
 import { createClient } from "@connectrpc/connect";
 import assert from "node:assert/strict";
 import { pino } from "pino";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import type { Clock } from "../../mesh/clock.ts";
 import { Identity } from "../../mesh/identity.ts";
@@ -133,6 +134,7 @@ export class Desk {
       clock,
       random,
       log: pino({ level: "silent" }),
+      metrics: noMetrics,
       identity: new Identity(random),
       transport: (service) => this.#mesh.transport(service),
       peers: () => new PeerTable(),

@@ -44,6 +44,7 @@ spec:
         {{- else }}
         - { name: health, containerPort: 9091 }
         {{- end }}
+        - { name: metrics, containerPort: 9092 }
         {{- if ne $kind "embedded" }}
         - { name: mesh, containerPort: 9090 }
         {{- end }}

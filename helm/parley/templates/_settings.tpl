@@ -3,7 +3,7 @@
 {{/* Settings that are plain text, as JSON of name and value. */}}
 {{- define "parley.plain" -}}
 {{- $v := .root.Values }}
-{{- $own := dict "PARLEY_DRAIN_MS" $v.drainMs }}
+{{- $own := dict "PARLEY_DRAIN_MS" $v.drainMs "PARLEY_METRICS_HOST" "0.0.0.0" "PARLEY_METRICS_PORT" 9092 }}
 {{- $edge := has .kind (list "embedded" "gateway") }}
 {{- if $edge }}
 {{- $own = merge $own (dict "PARLEY_HOST" "0.0.0.0" "PARLEY_PORT" 8080 "PARLEY_TRUST_FORWARDED_FOR" (ternary "yes" "no" (or $v.ingress.enabled $v.httpRoute.enabled))) }}
