@@ -36,10 +36,14 @@ export class AppendMeter {
     );
   }
 
-  /** To be called once what begins now is durable. */
+  /** To be called when what begins now is durable; after the first time it does nothing. */
   began(): () => void {
     const beganMs = this.#clock.monotonic();
-    return () => this.#seconds.observe((this.#clock.monotonic() - beganMs) / 1_000);
+    let told = false;
+    return () => {
+      if (!told) this.#seconds.observe((this.#clock.monotonic() - beganMs) / 1_000);
+      told = true;
+    };
   }
 }
 
@@ -92,6 +96,7 @@ class AppendStream {
         committed();
         this.#answer(answer(batchId, Stage.COMMITTED));
       });
+      committed();
       this.#answer(answer(batchId, Stage.INDEXED));
     } catch (error) {
       // Another instance knows better what became of it: the caller sends it again there.

@@ -6,7 +6,7 @@ import { root } from "../support/tree.ts";
 
 const run = promisify(execFile);
 
-export type Tool = "helm" | "schemas" | "kubernetes";
+export type Tool = "helm" | "schemas" | "kubernetes" | "promtool";
 
 /** From nothing, on a small machine. */
 const installMs = 40 * 60_000;
