@@ -237,8 +237,8 @@ function hand(timeline: Timeline, found: LogRecord, me: string, limits: Timeline
   if (record.seq >= summary.headSeq) summary.headTimeMs = record.timeMs;
   summary.headSeq = Math.max(summary.headSeq, record.seq);
   if (record.seq > timeline.toldTo) count(timeline, record, me);
-  // Sending reads, too.
-  if (record.senderId === me) readTo(timeline, record.seq, me);
+  // Writing reads, too; a change of the members does not.
+  if (record.senderId === me && record.body.case === "message") readTo(timeline, record.seq, me);
   return record;
 }
 
