@@ -68,11 +68,14 @@ export class Owner {
     this.#log = surroundings.log;
   }
 
-  submit(conversationId: string, task: Task): void {
+  /** `routed` is the epoch that whoever asks knows the shard under; 0: it does not say. */
+  submit(conversationId: string, task: Task, routed = 0n): void {
     let held = this.#held.get(conversationId);
     const shard = held?.shard ?? this.#ownership.shardOf(conversationId);
     const epoch = this.#ownership.epochOf(shard);
     if (epoch === undefined || !this.#ownership.admits(shard)) return task.refuse(moved());
+    // It may have been sent before another that was refused under the same epoch, and is behind it now.
+    if (routed !== 0n && routed !== epoch) return task.refuse(moved());
     if (held === undefined) {
       const kind = kindOf(conversationId);
       if (kind === Kind.UNSPECIFIED) return task.refuse(noConversation(conversationId));

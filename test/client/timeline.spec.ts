@@ -107,6 +107,17 @@ describe("a timeline", () => {
     assert.deepEqual([nothing(), nothing(), nothing()], ["", "", "(2-3) 4"]);
   });
 
+  it("waits longer where the server's head is below the hole: it shows what was pushed a moment later", () => {
+    const timeline = begun(1);
+    addRecords(timeline, [record(4)], me, limits);
+    for (let tries = 1; tries < 60; tries += 1)
+      assert.equal(shown(applyHistory(timeline, answer([], 1), me, limits)), "");
+    assert.equal(shown(applyHistory(timeline, answer([record(2)], 2), me, limits)), "2");
+    for (let tries = 1; tries < 60; tries += 1)
+      assert.equal(shown(applyHistory(timeline, answer([], 2), me, limits)), "");
+    assert.equal(shown(applyHistory(timeline, answer([], 2), me, limits)), "(3-3) 4");
+  });
+
   it("names a hole that is not to be had at once", () => {
     const timeline = begun(1);
     addRecords(timeline, [record(4)], me, limits);

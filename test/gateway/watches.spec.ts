@@ -263,6 +263,16 @@ describe("the gateway among presence instances", () => {
     assert.equal(a.presence.sets.length, 1);
   });
 
+  it("that ends while it waits ends its call, which is nobody's fault", async () => {
+    start(a.peer, b.peer);
+    b.presence.answers = false;
+    const answered = cluster.watch(one, [amy, ben]);
+    await until(() => b.presence.sets.length === 1);
+    cluster.links.ended(one.number);
+    await answered;
+    assert.deepEqual(one.told, ["Canceled: the connection ended"]);
+  });
+
   it("splits very many anew, some in each turn", async () => {
     start(a.peer);
     const all = Array.from({ length: 1_200 }, () => cluster.connect());

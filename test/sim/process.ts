@@ -50,6 +50,9 @@ const auth: Authenticator = {
       : Promise.reject(unauthenticated("the token is wrong")),
 };
 
+/** There are no certificates in this world. */
+const allLetIn = { ask: () => Promise.resolve({ t: "let in" as const }) };
+
 const noMedia = (): never => {
   throw unavailable("there are no media in this world");
 };
@@ -158,7 +161,7 @@ export class SimProcess implements Callee, Edge {
     this.#listens = true;
     this.#ending.add("the edge", graceMs, () => Promise.resolve(void (this.#listens = false)));
     this.#standing = new Standing(
-      { directory, identity: this.#identity, clock, random, log },
+      { directory, identity: this.#identity, admission: allLetIn, clock, random, log },
       {
         service: this.service,
         name: "",
@@ -175,6 +178,7 @@ export class SimProcess implements Callee, Edge {
       surroundings,
       directory,
       problems: () => this.problems(),
+      warnings: () => [],
       waits: () => undefined,
       signal: this.#closing.signal,
     };
