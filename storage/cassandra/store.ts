@@ -19,6 +19,7 @@ import { chainRefusal } from "../history.ts";
 import type { Membership, Opened, Store } from "../ports.ts";
 import { malformed } from "../shape.ts";
 import { Connection, connected, type Outside, patiently, type Query } from "./connection.ts";
+import { DriverNodes } from "./nodes.ts";
 import { RaisedHeads } from "./raised.ts";
 import { Reads } from "./reads.ts";
 import { Revocations } from "./revocations.ts";
@@ -45,10 +46,11 @@ export async function openCassandraStore(
     await client.shutdown();
     throw error;
   }
-  return new CassandraStore(new Connection(client, config, outside), config, outside);
+  const nodes = new DriverNodes(client, config.datacenter);
+  return new CassandraStore(new Connection(nodes, config, outside), config, outside);
 }
 
-class CassandraStore implements Store {
+export class CassandraStore implements Store {
   readonly #connection: Connection;
   readonly #keyspace: string;
   readonly #statements: Statements;
