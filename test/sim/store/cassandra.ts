@@ -53,6 +53,13 @@ export class SimulatedCassandra {
     return new CassandraStore(connection, config, outside);
   }
 
+  /** One replica has it, as when a coordinator dies after its first message. */
+  leave(node: number, { query, params }: Statement): void {
+    const change = understood(query, params, () => 0n);
+    if (change.kind === "read") throw new Error(`no write: ${query}`);
+    this.nodes[node]?.keep([change.mutation]);
+  }
+
   /** What one replica has, whoever else has something else. */
   at(node: number, { query, params }: Statement): Row[] {
     const selection = understood(query, params, () => 0n);

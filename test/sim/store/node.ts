@@ -94,6 +94,12 @@ export class Node {
     return this.#tables.find(table.name, partition, range);
   }
 
+  /** As a replica. */
+  keep(mutations: readonly Mutation[]): true {
+    for (const mutation of mutations) this.#tables.apply(mutation);
+    return true;
+  }
+
   /** Coordinates: rejects, or resolves once so many replicas have it as the consistency asks for. */
   async write(mutations: readonly Mutation[], consistency: types.consistencies): Promise<void> {
     const needed = this.#needed(consistency);
@@ -234,11 +240,7 @@ export class Node {
   }
 
   #tell(node: Node, mutations: readonly Mutation[], reply: Reply<true>): void {
-    const work = (): true => {
-      for (const mutation of mutations) node.#tables.apply(mutation);
-      return true;
-    };
-    this.#call(node, work, reply);
+    this.#call(node, () => node.keep(mutations), reply);
   }
 
   #ask(node: Node, selection: Selection, reply: Reply<Found>): void {
