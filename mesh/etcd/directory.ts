@@ -1,6 +1,5 @@
 /** The directory of a cluster: etcd. */
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
-import type { ChannelCredentials } from "@grpc/grpc-js";
 import { KV } from "../../proto/gen/etcd/rpc_pb.ts";
 import type { Directory, Instance, InstanceList, Membership, ServiceName } from "../directory.ts";
 import { unavailable } from "../errors.ts";
@@ -8,7 +7,7 @@ import type { Surroundings } from "../lifecycle.ts";
 import { bytes, Keys } from "./keys.ts";
 import { keepLine } from "./line.ts";
 import type { Attempt, Line } from "./line.ts";
-import { Members } from "./members.ts";
+import { Members, type Ways } from "./members.ts";
 import { announce } from "./membership.ts";
 import type { EtcdMembership, MembershipSettings } from "./membership.ts";
 import { EtcdShards } from "./shards.ts";
@@ -27,10 +26,9 @@ export interface EtcdConfig {
   readonly leaseSeconds: number;
 }
 
-export interface EtcdOpening {
+export interface EtcdOpening extends Ways {
   /** Ends the wait for etcd, by its reason. */
   readonly signal?: AbortSignal;
-  readonly credentials?: ChannelCredentials;
 }
 
 /**
@@ -40,10 +38,10 @@ export interface EtcdOpening {
 export async function openEtcdDirectory(
   config: EtcdConfig,
   surroundings: Pick<Surroundings, "clock" | "random" | "log">,
-  { signal, credentials }: EtcdOpening = {},
+  { signal, ...ways }: EtcdOpening = {},
 ): Promise<Directory> {
   signal?.throwIfAborted();
-  const directory = new EtcdDirectory(config, surroundings, credentials);
+  const directory = new EtcdDirectory(config, surroundings, ways);
   const giveUp = (): void => directory.fail(signal?.reason);
   signal?.addEventListener("abort", giveUp);
   try {
@@ -74,10 +72,10 @@ class EtcdDirectory implements Directory {
   constructor(
     { endpoints, prefix, shards, leaseSeconds }: EtcdConfig,
     { clock, random, log }: Pick<Surroundings, "clock" | "random" | "log">,
-    credentials: ChannelCredentials | undefined,
+    ways: Ways,
   ) {
     const keys = new Keys(prefix);
-    const members = new Members(endpoints, { clock, random }, credentials);
+    const members = new Members(endpoints, { clock, random }, ways);
     this.shards = new EtcdShards(shards, members, keys);
     const view = new View(keys, this.shards, log);
     this.#settings = { clock, random, log, members, keys, view, leaseSeconds };

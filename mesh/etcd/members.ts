@@ -8,7 +8,7 @@ import { sleep } from "../clock.ts";
 import type { Clock } from "../clock.ts";
 import { unavailable } from "../errors.ts";
 import { createGrpcTransport } from "../grpc/transport.ts";
-import type { GrpcTransport } from "../grpc/transport.ts";
+import type { GrpcTransport, GrpcTransportOptions } from "../grpc/transport.ts";
 import type { Random } from "../random.ts";
 
 /** A call that a member leaves without an answer for so long is tried at another. */
@@ -27,11 +27,21 @@ export interface Calls {
   readonly lease: Client<typeof Lease>;
 }
 
+export type OpenChannel = (options: GrpcTransportOptions) => GrpcTransport;
+
+/** How members are reached. */
+export interface Ways {
+  readonly credentials?: ChannelCredentials;
+  /** gRPC's, if not given. */
+  readonly channel?: OpenChannel;
+}
+
 export class Members {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #endpoints: readonly string[];
   readonly #credentials: ChannelCredentials | undefined;
+  readonly #channel: OpenChannel;
   readonly #closing = new AbortController();
   readonly #open = new Set<GrpcTransport>();
   /** Connections for single calls, by number of the member. */
@@ -42,13 +52,14 @@ export class Members {
   constructor(
     endpoints: readonly string[],
     { clock, random }: { clock: Clock; random: Random },
-    credentials?: ChannelCredentials,
+    { credentials, channel = createGrpcTransport }: Ways = {},
   ) {
     if (endpoints.length === 0) throw new Error("etcd has no endpoints");
     this.#clock = clock;
     this.#random = random;
     this.#endpoints = endpoints;
     this.#credentials = credentials;
+    this.#channel = channel;
     this.#present = this.any();
   }
 
@@ -72,7 +83,7 @@ export class Members {
     const standard = endpoint.startsWith("https://")
       ? channelCredentials.createSsl()
       : channelCredentials.createInsecure();
-    return createGrpcTransport({
+    return this.#channel({
       address: endpoint.replace(/^https?:\/\//, "").replace(/\/$/, ""),
       clock: this.#clock,
       maxMessageBytes,

@@ -1,7 +1,12 @@
-/** A user's device: the SDK as apps use it, over simulated sockets, and everything that its app was told. */
-import { Availability, ParleyClient } from "../../client/index.ts";
-import type { Record as LogRecord, SendTarget, WebSocketConstructor } from "../../client/index.ts";
-import { MemoryStore } from "../../client/index.ts";
+/** A user's device: the SDK as apps use it, over simulated sockets, and everything that its app was told, one life after the other. */
+import { Availability, MemoryStore, ParleyClient } from "../../client/index.ts";
+import type {
+  ConversationView,
+  Record as LogRecord,
+  SendHandle,
+  SendTarget,
+  WebSocketConstructor,
+} from "../../client/index.ts";
 import type { DeviceLog, SeenCursor, SeenRecord } from "../support/checker.ts";
 import type { Host } from "./host.ts";
 import { SimWebSocket } from "./sockets.ts";
@@ -13,122 +18,188 @@ export interface Sending {
   readonly deviceId: string;
   readonly conversationId: string;
   readonly text: string;
+  readonly clientId: string;
+  readonly atMs: number;
   seq: number | undefined;
-  /** The SDK gave it up. */
+  ackedMs: number | undefined;
+  /** The SDK gave it up, or lost it with its device's life. */
   failed: boolean;
+}
+
+export interface SeenPresence {
+  readonly userId: string;
+  readonly online: boolean;
+  readonly atMs: number;
 }
 
 const everything = 1_000_000;
 
+/** From one start of the app to its end. */
+export class Life {
+  readonly number: number;
+  readonly host: Host;
+  readonly client: ParleyClient;
+  readonly records = new Map<string, SeenRecord[]>();
+  /** When each record came, by conversation and seq. */
+  readonly cameMs = new Map<string, number>();
+  readonly gaps = new Map<string, string[]>();
+  readonly cursors: SeenCursor[] = [];
+  readonly heads = new Map<string, number[]>();
+  readonly views = new Map<string, ConversationView>();
+  readonly presence: SeenPresence[] = [];
+  /** [from, to] of each time that it was live; the last one may have no end. */
+  readonly liveMs: { fromMs: number; toMs: number | undefined }[] = [];
+  ended = false;
+  /** Where it goes on, by what its store had. */
+  readonly from = new Map<string, number>();
+
+  constructor(number: number, host: Host, client: ParleyClient) {
+    this.number = number;
+    this.host = host;
+    this.client = client;
+  }
+}
+
 export class SimDevice {
   readonly userId: string;
   readonly deviceId: string;
-  readonly host: Host;
-  readonly client: ParleyClient;
   readonly sendings: Sending[] = [];
+  readonly lives: Life[] = [];
   /** How long it takes over a message that came. */
   readMs = 0;
+  /** It asks to be told of these. */
+  watches: readonly string[] = [];
   readonly #world: World;
-  readonly #records = new Map<string, SeenRecord[]>();
-  readonly #gaps = new Map<string, string[]>();
-  readonly #cursors: SeenCursor[] = [];
-  readonly #heads = new Map<string, number[]>();
-  readonly #presence: { userId: string; online: boolean; atMs: number }[] = [];
+  readonly #store = new MemoryStore();
+  #life: Life;
   #sent = 0;
 
   constructor(world: World, userId: string, deviceId: string) {
     this.#world = world;
     this.userId = userId;
     this.deviceId = deviceId;
-    this.host = world.host(`${userId}/${deviceId}`);
-    const net = {
-      network: world.network,
-      host: this.host,
-      readMs: () => this.readMs,
-      edge: () => this.#gateway(),
-    };
-    const webSocket: WebSocketConstructor = class extends SimWebSocket {
-      constructor() {
-        super(net);
-      }
-    };
-    this.client = new ParleyClient({
-      url: "http://gateway",
-      deviceId,
-      token: userId,
-      transport: "websocket",
-      historyOnSync: everything,
-      webSocket,
-      fetch: () => Promise.reject(new Error("there is no HTTP in this world")),
-      clock: this.host.clock,
-      random: this.host.random,
-      store: new MemoryStore(),
-      limits: { backoffCapMs: 2_000 },
-    });
-    this.#listen();
+    this.#life = this.#begin();
   }
 
   get name(): string {
     return `${this.userId}/${this.deviceId}`;
   }
 
+  /** The present life, or the last one. */
+  get life(): Life {
+    return this.#life;
+  }
+
+  get client(): ParleyClient {
+    return this.#life.client;
+  }
+
   get live(): boolean {
-    return this.client.connection.t === "live";
+    return !this.#life.ended && this.client.connection.t === "live";
   }
 
   connect(): void {
-    this.host.hears(() => this.client.connect());
+    this.does((client) => client.connect());
+  }
+
+  disconnect(): void {
+    this.does((client) => client.disconnect());
+  }
+
+  /** The app does something; nothing, where it has none at the moment. */
+  does(act: (client: ParleyClient) => void): void {
+    const { host, client, ended } = this.#life;
+    if (!ended) host.hears(() => act(client));
+  }
+
+  /** Its app asks for something; what it is answered is noted. */
+  asks(what: string, ask: (client: ParleyClient) => Promise<unknown>): void {
+    this.does((client) => {
+      this.note(`asks for ${what}`);
+      ask(client).then(
+        () => this.note(`was answered ${what}`),
+        (error: unknown) => this.note(`was refused ${what}: ${String(error)}`),
+      );
+    });
+  }
+
+  /** It is gone from one instant to the next; nobody is told. */
+  vanish(): void {
+    const life = this.#life;
+    if (life.ended) return;
+    life.ended = true;
+    this.note("vanishes");
+    closeLive(life, this.#world.timeline.nowMs);
+    life.host.die("vanished");
+    // What the store does not have yet is lost with it.
+  }
+
+  /** The app starts again, with what the store has. */
+  restart(): void {
+    if (!this.#life.ended) return;
+    this.note("starts again");
+    this.#life = this.#begin();
+    const { client } = this.#life;
+    this.connect();
+    const { from } = this.#life;
+    this.#world.timeline.in(1, () =>
+      this.does(() => {
+        for (const { id, gotSeq } of client.conversations()) from.set(id, gotSeq + 1);
+        const pending = new Map(client.pending().map((handle) => [handle.clientId, handle]));
+        for (const sending of this.sendings) {
+          if (sending.seq !== undefined || sending.failed) continue;
+          const handle = pending.get(sending.clientId);
+          if (handle === undefined) sending.failed = true;
+          else this.#follow(sending, handle);
+        }
+      }),
+    );
   }
 
   send(to: SendTarget, conversationId: string): void {
-    this.host.hears(() => {
+    this.does((client) => {
       const text = `${this.name} ${(this.#sent += 1)}`;
+      this.note(`sends "${text}" into ${conversationId}`);
+      let handle: SendHandle;
+      try {
+        handle = client.send(to, text);
+      } catch (error) {
+        this.note(`"${text}" was refused: ${String(error)}`);
+        return;
+      }
       const { userId, deviceId } = this;
       const sending: Sending = {
         userId,
         deviceId,
         conversationId,
         text,
+        clientId: handle.clientId,
+        atMs: this.#world.timeline.nowMs,
         seq: undefined,
+        ackedMs: undefined,
         failed: false,
       };
       this.sendings.push(sending);
-      this.#note(`sends "${text}" into ${conversationId}`);
-      try {
-        this.client.send(to, text).sent.then(
-          ({ seq }) => {
-            sending.seq = seq;
-            this.#note(`"${text}" was acked as ${seq} in ${conversationId}`);
-          },
-          (error: unknown) => {
-            sending.failed = true;
-            this.#note(`"${text}" failed: ${String(error)}`);
-          },
-        );
-      } catch (error) {
-        sending.failed = true;
-        this.#note(`"${text}" was refused: ${String(error)}`);
-      }
+      this.#follow(sending, handle);
     });
   }
 
   gotOf(conversationId: string): number {
-    return this.#records.get(conversationId)?.at(-1)?.seq ?? 0;
+    return this.client.conversation(conversationId)?.gotSeq ?? 0;
   }
 
-  get log(): DeviceLog {
-    return {
+  /** One of each life. */
+  logs(): DeviceLog[] {
+    return this.lives.map(({ number, records, gaps, cursors, heads, ended, from }) => ({
       userId: this.userId,
-      deviceId: this.deviceId,
-      records: this.#records,
-      gaps: this.#gaps,
-      cursors: this.#cursors,
-      heads: this.#heads,
-    };
-  }
-
-  get presence(): readonly { userId: string; online: boolean; atMs: number }[] {
-    return this.#presence;
+      deviceId: number === 1 ? this.deviceId : `${this.deviceId}#${number}`,
+      records,
+      gaps,
+      cursors,
+      heads,
+      ended,
+      from,
+    }));
   }
 
   /** As the server has it, page after page. */
@@ -144,41 +215,102 @@ export class SimDevice {
     }
   }
 
-  #gateway() {
-    const gateways = this.#world.processes.filter(
-      (one) => one.service === "gateway" && one.listening,
-    );
-    return gateways[Math.floor(this.host.random.unit() * gateways.length)];
-  }
-
-  #note(what: string): void {
+  note(what: string): void {
     this.#world.timeline.note(`${this.name} ${what}`);
   }
 
-  #listen(): void {
-    const { client } = this;
+  #begin(): Life {
+    const world = this.#world;
+    const number = this.lives.length + 1;
+    const host = world.host(`${this.name}.${number}`, this.name);
+    const net = {
+      network: world.network,
+      host,
+      readMs: () => this.readMs,
+      edge: () => world.anyGateway(host),
+    };
+    const webSocket: WebSocketConstructor = class extends SimWebSocket {
+      constructor() {
+        super(net);
+      }
+    };
+    const client = new ParleyClient({
+      url: "http://gateway",
+      deviceId: this.deviceId,
+      token: this.userId,
+      transport: "websocket",
+      historyOnSync: everything,
+      webSocket,
+      fetch: () => Promise.reject(new Error("there is no HTTP in this world")),
+      clock: host.clock,
+      random: host.random,
+      store: this.#store,
+      limits: { backoffCapMs: 2_000 },
+    });
+    const life = new Life(number, host, client);
+    this.lives.push(life);
+    this.#listen(life);
+    return life;
+  }
+
+  #follow(sending: Sending, handle: SendHandle): void {
+    const { text, conversationId } = sending;
+    handle.sent.then(
+      ({ seq }) => {
+        sending.seq = seq;
+        sending.ackedMs = this.#world.timeline.nowMs;
+        this.note(`"${text}" was acked as ${seq} in ${conversationId}`);
+      },
+      (error: unknown) => {
+        sending.failed = true;
+        this.note(`"${text}" failed: ${String(error)}`);
+      },
+    );
+  }
+
+  #listen(life: Life): void {
+    const { client, records, gaps, cursors, heads, views, presence, cameMs, liveMs } = life;
+    const { timeline } = this.#world;
     client.on("record", ({ conversationId, record }) => {
       const seen = seenRecord(record);
-      this.#note(`sees ${conversationId} #${seen.seq} ${seen.senderId}: ${seen.text}`);
-      listOf(this.#records, conversationId).push(seen);
+      this.note(`sees ${conversationId} #${seen.seq} ${seen.senderId}: ${seen.text}`);
+      listOf(records, conversationId).push(seen);
+      cameMs.set(`${conversationId} ${seen.seq}`, timeline.nowMs);
     });
     client.on("gap", ({ conversationId, from, to, more }) => {
-      this.#note(`misses ${conversationId} ${from}-${to}`);
-      listOf(this.#gaps, conversationId).push(`${from}-${to}${more ? "" : ", for good,"}`);
+      this.note(`misses ${conversationId} ${from}-${to}`);
+      listOf(gaps, conversationId).push(`${from}-${to}${more ? "" : ", for good,"}`);
     });
     client.on("cursor", ({ conversationId, userId, deliveredSeq, readSeq }) => {
-      this.#note(`hears ${conversationId} ${userId} ${deliveredSeq}/${readSeq}`);
-      this.#cursors.push({ conversationId, userId, delivered: deliveredSeq, read: readSeq });
+      this.note(`hears ${conversationId} ${userId} ${deliveredSeq}/${readSeq}`);
+      cursors.push({ conversationId, userId, delivered: deliveredSeq, read: readSeq });
     });
-    client.on("conversation", ({ id, headSeq }) => listOf(this.#heads, id).push(headSeq));
-    client.on("connection", ({ t }) => this.#note(`is ${t}`));
-    client.on("resync", ({ why }) => this.#note(`syncs anew: ${why}`));
+    client.on("conversation", (view) => {
+      views.set(view.id, view);
+      listOf(heads, view.id).push(view.headSeq);
+    });
+    client.on("connection", ({ t }) => {
+      this.note(`is ${t}`);
+      if (t === "live") liveMs.push({ fromMs: timeline.nowMs, toMs: undefined });
+      else closeLive(life, timeline.nowMs);
+      if (t === "live" && this.watches.length > 0)
+        client.watchPresence(this.watches).catch((error: unknown) => {
+          this.note(`cannot watch: ${String(error)}`);
+        });
+    });
+    client.on("resync", ({ why }) => this.note(`syncs anew: ${why}`));
+    client.on("error", ({ during, error }) => this.note(`has trouble ${during}: ${String(error)}`));
     client.on("presence", ({ userId, availability }) => {
       const online = availability === Availability.ONLINE;
-      this.#note(`hears that ${userId} is ${online ? "online" : "offline"}`);
-      this.#presence.push({ userId, online, atMs: this.#world.timeline.nowMs });
+      this.note(`hears that ${userId} is ${online ? "online" : "offline"}`);
+      presence.push({ userId, online, atMs: timeline.nowMs });
     });
   }
+}
+
+function closeLive({ liveMs }: Life, nowMs: number): void {
+  const last = liveMs.at(-1);
+  if (last !== undefined && last.toMs === undefined) last.toMs = nowMs;
 }
 
 function listOf<T>(lists: Map<string, T[]>, key: string): T[] {
@@ -187,7 +319,14 @@ function listOf<T>(lists: Map<string, T[]>, key: string): T[] {
   return list;
 }
 
-function seenRecord({ seq, senderId, clientId, body }: LogRecord): SeenRecord {
-  const text = body.case === "message" ? body.value.text : `<${String(body.case)}>`;
+/** A change of members as "+added -removed". */
+export function seenRecord({ seq, senderId, clientId, body }: LogRecord): SeenRecord {
+  let text = `<${String(body.case)}>`;
+  if (body.case === "message") text = body.value.text;
+  if (body.case === "membership") {
+    const { added, removed, title } = body.value;
+    const who = [...added.map((id) => `+${id}`), ...removed.map((id) => `-${id}`)].join(" ");
+    text = `<${who}${title === undefined ? "" : ` "${title}"`}>`;
+  }
   return { seq, senderId, clientId: Buffer.from(clientId).toString("hex"), text };
 }

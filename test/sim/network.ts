@@ -34,6 +34,7 @@ export class Network {
   readonly #settings: Settings;
   /** "a>b" of what does not get through. */
   readonly #cuts = new Map<string, number>();
+  readonly #slow = new Map<string, number>();
   readonly #connections = new Set<Connection>();
 
   constructor(timeline: Timeline, random: Random, settings: Settings) {
@@ -65,6 +66,18 @@ export class Network {
       this.#cuts.set(key, (this.#cuts.get(key) ?? 1) - 1);
       for (const connection of this.#between(from, to)) connection.flow();
     };
+  }
+
+  /** What goes from one to the other takes up to that much longer, until the answer is called. */
+  slow(one: Host, other: Host, ms: number): () => void {
+    const keys = [`${one.name}>${other.name}`, `${other.name}>${one.name}`];
+    for (const key of keys) this.#slow.set(key, ms);
+    return () => keys.forEach((key) => this.#slow.delete(key));
+  }
+
+  /** How long a message takes. */
+  latency(from: Host, to: Host): number {
+    return this.latencyMs + this.random.unit() * (this.#slow.get(`${from.name}>${to.name}`) ?? 0);
   }
 
   /** Every connection between them ends, at both ends. Answers with how many. */
@@ -273,7 +286,10 @@ class Half implements End {
       this.#held.push(run);
       return;
     }
-    this.#lastDueMs = Math.max(this.#lastDueMs, network.timeline.nowMs + network.latencyMs);
+    this.#lastDueMs = Math.max(
+      this.#lastDueMs,
+      network.timeline.nowMs + network.latency(this.host, peer.host),
+    );
     network.timeline.at(this.#lastDueMs, () => peer.host.hears(run));
   }
 }

@@ -125,7 +125,7 @@ async function observe(
   return {
     members,
     sent: world.devices.flatMap((one) => one.sendings),
-    devices: world.devices.map((one) => one.log),
+    devices: world.devices.flatMap((one) => one.logs()),
     histories,
     cursors,
   };

@@ -6,12 +6,11 @@ import type { Directory, ServiceName } from "../../mesh/directory.ts";
 import { serviceNames } from "../../mesh/directory.ts";
 import type { SettingValues } from "../../mesh/env.ts";
 import type { Surroundings } from "../../mesh/lifecycle.ts";
-import { MemoryDirectories } from "../../mesh/memory-directory.ts";
-import type { MemoryDirectory } from "../../mesh/memory-directory.ts";
 import type { Random } from "../../mesh/random.ts";
 import { seededRandom } from "../../mesh/random.ts";
 import { openMemoryStore, type Store } from "../../storage/index.ts";
 import { SimDevice } from "./device.ts";
+import { SimEtcd } from "./etcd.ts";
 import { Host } from "./host.ts";
 import type { LinkParts } from "./links.ts";
 import { Network, type Settings as NetworkSettings } from "./network.ts";
@@ -48,20 +47,15 @@ export class World {
   readonly processes: SimProcess[] = [];
   readonly devices: SimDevice[] = [];
   readonly internalErrors: string[] = [];
-  readonly directories: MemoryDirectories;
+  readonly registry: SimEtcd;
   readonly #openStore: OpenStore;
-  readonly #views = new Map<SimProcess, MemoryDirectory>();
   readonly #byAddress = new Map<string, SimProcess>();
   readonly #lives = new Map<string, number>();
 
   constructor(options: WorldOptions) {
     this.options = options;
     this.network = new Network(this.timeline, this.chance("network"), options.network);
-    const registry = new Host(this.timeline, "registry", this.chance("registry"), sane);
-    this.directories = new MemoryDirectories(registry.clock, {
-      shards: options.shards,
-      ttlMs: options.leaseMs,
-    });
+    this.registry = new SimEtcd(this);
     this.#openStore = (options.store ?? memoryStore)(this);
   }
 
@@ -131,12 +125,16 @@ export class World {
 
   openDirectory(
     process: SimProcess,
-    _outside: { clock: Clock; random: Random; log: Logger },
-    _signal: AbortSignal,
+    outside: { clock: Clock; random: Random; log: Logger },
+    signal: AbortSignal,
   ): Promise<Directory> {
-    const view = this.directories.open();
-    this.#views.set(process, view);
-    return Promise.resolve(view);
+    return this.registry.open(process, outside, signal);
+  }
+
+  /** Any that takes connections, as a load balancer finds them. */
+  anyGateway(host: Host): SimProcess | undefined {
+    const all = this.processes.filter((one) => one.service === "gateway" && one.listening);
+    return all[Math.floor(host.random.unit() * all.length)];
   }
 
   openStore(process: SimProcess, surroundings: Surroundings): Promise<Store> {
@@ -161,7 +159,6 @@ export class World {
 }
 
 const silent = pino({ level: "silent", timestamp: false });
-const sane = { offsetMs: 0, drift: 0, turnMs: 0 };
 
 /** One store in memory behind all storage processes: it never fails. */
 const memoryStore: StoreFactory = () => {
