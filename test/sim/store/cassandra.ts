@@ -47,12 +47,6 @@ export class SimulatedCassandra {
     return new SimulatedClient(name, clock, this);
   }
 
-  /** The store of a process. */
-  open(name: string, outside: Outside): Store {
-    const connection = new Connection(this.client(name, outside.clock), config, outside);
-    return new CassandraStore(connection, config, outside);
-  }
-
   /** One replica has it, as when a coordinator dies after its first message. */
   leave(node: number, { query, params }: Statement): void {
     const change = understood(query, params, () => 0n);
@@ -68,6 +62,10 @@ export class SimulatedCassandra {
     return rowsOf(selection, replica.own(selection));
   }
 }
+
+/** The store of a process. */
+export const storeOver = (nodes: Nodes, outside: Outside): Store =>
+  new CassandraStore(new Connection(nodes, config, outside), config, outside);
 
 class SimulatedClient implements Nodes {
   readonly #name: string;

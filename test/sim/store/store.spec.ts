@@ -6,7 +6,7 @@ import { pino } from "pino";
 import { seededRandom } from "../../../mesh/random.ts";
 import { openMediaFolder } from "../../../storage/index.ts";
 import { storeSuite, type OpenedStore } from "../../conformance/store.ts";
-import { SimulatedCassandra } from "./cassandra.ts";
+import { SimulatedCassandra, storeOver } from "./cassandra.ts";
 import { IdleClock } from "./idle.ts";
 
 async function open(): Promise<OpenedStore> {
@@ -17,7 +17,7 @@ async function open(): Promise<OpenedStore> {
   const outside = { clock, random, log: pino({ level: "silent" }) };
   const media = await openMediaFolder(folder, random);
   return {
-    store: cassandra.open("storage-1", outside),
+    store: storeOver(cassandra.client("storage-1", clock), outside),
     media,
     remove: () => rm(folder, { recursive: true }),
   };
