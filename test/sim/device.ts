@@ -50,6 +50,8 @@ export class Life {
   /** [from, to] of each time that it was live; the last one may have no end. */
   readonly liveMs: { fromMs: number; toMs: number | undefined }[] = [];
   ended = false;
+  /** It is about to ask about presence. */
+  watching = false;
   /** Where it goes on, by what its store had. */
   readonly from = new Map<string, number>();
 
@@ -69,6 +71,8 @@ export class SimDevice {
   readMs = 0;
   /** It asks to be told of these. */
   watches: readonly string[] = [];
+  /** Told of every record that another user wrote. */
+  onRecord: (conversationId: string, seq: number) => void = () => undefined;
   readonly #world: World;
   readonly #store = new MemoryStore();
   #life: Life;
@@ -268,6 +272,22 @@ export class SimDevice {
     );
   }
 
+  /** Of those whom its user has nothing to do with yet nobody is told: so it asks again when there is another conversation. */
+  #watchSoon(life: Life): void {
+    if (life.watching || this.watches.length === 0) return;
+    life.watching = true;
+    this.#world.timeline.in(500, () =>
+      this.does((client) => {
+        life.watching = false;
+        if (!this.live) return;
+        client.watchPresence(this.watches).catch((error: unknown) => {
+          this.note(`cannot watch: ${String(error)}`);
+          this.#watchSoon(life);
+        });
+      }),
+    );
+  }
+
   #listen(life: Life): void {
     const { client, records, gaps, cursors, heads, views, presence, cameMs, liveMs } = life;
     const { timeline } = this.#world;
@@ -276,6 +296,7 @@ export class SimDevice {
       this.note(`sees ${conversationId} #${seen.seq} ${seen.senderId}: ${seen.text}`);
       listOf(records, conversationId).push(seen);
       cameMs.set(`${conversationId} ${seen.seq}`, timeline.nowMs);
+      if (seen.senderId !== this.userId) this.onRecord(conversationId, seen.seq);
     });
     client.on("gap", ({ conversationId, from, to, more }) => {
       this.note(`misses ${conversationId} ${from}-${to}`);
@@ -286,6 +307,7 @@ export class SimDevice {
       cursors.push({ conversationId, userId, delivered: deliveredSeq, read: readSeq });
     });
     client.on("conversation", (view) => {
+      if (!views.has(view.id)) this.#watchSoon(life);
       views.set(view.id, view);
       listOf(heads, view.id).push(view.headSeq);
     });
@@ -293,10 +315,7 @@ export class SimDevice {
       this.note(`is ${t}`);
       if (t === "live") liveMs.push({ fromMs: timeline.nowMs, toMs: undefined });
       else closeLive(life, timeline.nowMs);
-      if (t === "live" && this.watches.length > 0)
-        client.watchPresence(this.watches).catch((error: unknown) => {
-          this.note(`cannot watch: ${String(error)}`);
-        });
+      if (t === "live") this.#watchSoon(life);
     });
     client.on("resync", ({ why }) => this.note(`syncs anew: ${why}`));
     client.on("error", ({ during, error }) => this.note(`has trouble ${during}: ${String(error)}`));

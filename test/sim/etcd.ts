@@ -94,14 +94,8 @@ export class SimEtcd {
 
   /** Nobody reaches any member, until the answer is called. */
   away(): () => void {
-    const { network, processes } = this.#world;
-    const heals = this.hosts.flatMap((host) =>
-      processes
-        .filter((one) => !one.ends)
-        .flatMap((one) => [network.cut(host, one.host), network.cut(one.host, host)]),
-    );
-    const back = (): void => heals.forEach((heal) => heal());
-    return back;
+    const heals = this.hosts.map((host) => this.#world.network.isolate(host));
+    return () => heals.forEach((heal) => heal());
   }
 
   /** That process reaches no member, or hears of none. */

@@ -133,15 +133,11 @@ export class Faults {
   }
 
   #toNetwork({ kind, forMs, who }: Fault) {
-    const { network, processes } = this.#world;
+    const { network } = this.#world;
     const one = this.#process(who)?.host;
     if (one === undefined) return undefined;
     const others = network.partners(one).filter((host) => !host.dead);
-    if (kind === "isolate") {
-      const all = processes.filter((other) => !other.ends).map(({ host }) => host);
-      const heals = all.flatMap((other) => [network.cut(one, other), network.cut(other, one)]);
-      return { what: one.name, heal: () => heals.forEach((heal) => heal()) };
-    }
+    if (kind === "isolate") return { what: one.name, heal: network.isolate(one) };
     const other = among(others, who[2]);
     if (other === undefined) return undefined;
     const what = `${one.name} ${other.name}`;

@@ -34,6 +34,7 @@ export class Network {
   readonly #settings: Settings;
   /** "a>b" of what does not get through. */
   readonly #cuts = new Map<string, number>();
+  readonly #isolated = new Map<Host, number>();
   readonly #slow = new Map<string, number>();
   readonly #connections = new Set<Connection>();
 
@@ -51,6 +52,7 @@ export class Network {
   }
 
   isCut(from: Host, to: Host): boolean {
+    if (this.#isolated.has(from) || this.#isolated.has(to)) return true;
     return (this.#cuts.get(`${from.name}>${to.name}`) ?? 0) > 0;
   }
 
@@ -65,6 +67,21 @@ export class Network {
       over = true;
       this.#cuts.set(key, (this.#cuts.get(key) ?? 1) - 1);
       for (const connection of this.#between(from, to)) connection.flow();
+    };
+  }
+
+  /** Nothing gets to it or from it, until the answer is called. */
+  isolate(host: Host): () => void {
+    this.#isolated.set(host, (this.#isolated.get(host) ?? 0) + 1);
+    for (const connection of this.#connections) if (connection.has(host)) connection.wentDeaf();
+    let over = false;
+    return () => {
+      if (over) return;
+      over = true;
+      const left = (this.#isolated.get(host) ?? 1) - 1;
+      if (left > 0) this.#isolated.set(host, left);
+      else this.#isolated.delete(host);
+      for (const connection of this.#connections) if (connection.has(host)) connection.flow();
     };
   }
 
@@ -174,6 +191,10 @@ class Connection {
     this.#pings = pings;
   }
 
+  has(host: Host): boolean {
+    return this.from.host === host || this.to.host === host;
+  }
+
   /** Messages are held up from now on. */
   wentDeaf(): void {
     this.#breakLater(this.from, () => true);
@@ -196,7 +217,7 @@ class Connection {
   }
 
   changed(host: Host, change: HostChange): void {
-    if (this.from.host !== host && this.to.host !== host) return;
+    if (!this.has(host)) return;
     const mine = this.from.host === host ? this.from : this.to;
     const { peer } = mine;
     switch (change) {

@@ -1,20 +1,19 @@
 /** One run of one seed: the world begins, people write, harm is done, all is healed, and what was seen is held against the promises. */
-import {
-  reportOf,
-  check,
-  type Finding,
-  type HistoryOf,
-  type Observed,
-  type SeenCursor,
-} from "../support/checker.ts";
-import { seededRandom } from "../../mesh/random.ts";
-import type { SimDevice } from "./device.ts";
+import { check, type Finding, type HistoryOf, type SeenCursor } from "../support/checker.ts";
+import { checkAftermath, checkNoFalseOffline, checkPresence } from "./checks.ts";
+import type { Sending } from "./device.ts";
 import { withoutEscapes } from "./escapes.ts";
-import { World, type WorldOptions } from "./world.ts";
+import { type Fault, type FaultKind, Faults, named } from "./faults.ts";
+import type { Scenario } from "./scenario.ts";
+import { Workload } from "./workload.ts";
+import { World } from "./world.ts";
 
 export interface RunOptions {
-  readonly seed: number;
+  readonly scenario: Scenario;
+  /** Instead of the scenario's. */
+  readonly faults?: readonly Fault[];
   readonly trace?: (line: string) => void;
+  /** What processes log. */
   readonly log?: (line: string) => void;
 }
 
@@ -22,111 +21,221 @@ export interface RunResult {
   readonly seed: number;
   readonly digest: string;
   readonly findings: readonly Finding[];
+  readonly injected: ReadonlyMap<FaultKind, number>;
   readonly events: number;
   readonly virtualMs: number;
   readonly acked: number;
 }
 
-const standard: Omit<WorldOptions, "seed" | "log"> = {
-  processes: { gateway: 2, session: 2, delivery: 2, presence: 2, storage: 2 },
-  shards: 4,
-  leaseMs: 5_000,
-  network: { latencyMs: [0.2, 2], slowChance: 0.02, slowMs: 50 },
-  clockOffsetMs: 60_000,
-  clockDrift: 0.005,
-  turnMs: 0.5,
-  wire: false,
-  settings: {},
-};
-
-const calmMs = 60_000;
+/** The longest until all is in good order once nothing is wrong any more. */
+const recoverMs = 120_000;
+/** From then on nothing of the harm is left: connections that were half open are over. */
+const settleMs = 20_000;
+/** A message is at every device that is live within so long. */
+const pushMs = 3_000;
+/** From a device's end to "offline": two heartbeats, a sweep, the grace, and then some. */
+const offlineMs = 32_000;
+const answerMs = 30_000;
 
 export async function run(options: RunOptions): Promise<RunResult> {
-  return withoutEscapes(() => simulate(options));
+  return withoutEscapes(() => new Run(options).run());
 }
 
-async function simulate({ seed, trace, log }: RunOptions): Promise<RunResult> {
-  const world = new World({ ...standard, seed, ...(log === undefined ? {} : { log }) });
-  const { timeline } = world;
-  timeline.onNote = trace;
-  const random = seededRandom(seed);
-  world.begin();
-  await timeline.runUntil(3_000, () => world.processes.every((one) => one.problems().length === 0));
-  const members = new Map<string, readonly string[]>();
-  const users = ["ann", "bob", "cy", "dee"];
-  for (const userId of users)
-    for (const deviceId of random.unit() < 0.5 ? ["phone"] : ["phone", "desk"])
-      world.device(userId, deviceId).connect();
-  for (let at = 0; at < users.length; at += 1) {
-    const [one = "", other = ""] = [users[at], users[(at + 1) % users.length]].toSorted();
-    members.set(`d:${one}:${other}`, [one, other]);
-  }
-  const ids = [...members.keys()];
-  for (let n = 0; n < 60; n += 1) {
-    const id = ids[Math.floor(random.unit() * ids.length)] ?? "";
-    const among = world.devices.filter((one) => members.get(id)?.includes(one.userId));
-    const device = among[Math.floor(random.unit() * among.length)];
-    if (device === undefined) continue;
-    const other = members.get(id)?.find((one) => one !== device.userId) ?? "";
-    timeline.at(3_000 + random.unit() * 20_000, () => device.send({ user: other }, id));
-  }
-  await timeline.runUntil(25_000);
-  const sendings = (): SimDevice["sendings"] => world.devices.flatMap((one) => one.sendings);
-  await timeline.runUntil(timeline.nowMs + calmMs, () =>
-    sendings().every(({ seq, failed }) => seq !== undefined || failed),
-  );
-  const observed = await observe(world, members);
-  const findings = check(observed);
-  timeline.note(`${timeline.events} events`);
-  if (findings.length > 0) trace?.(reportOf(findings));
-  return {
-    seed,
-    digest: timeline.digest(),
-    findings,
-    events: timeline.events,
-    virtualMs: timeline.nowMs,
-    acked: sendings().filter(({ seq }) => seq !== undefined).length,
-  };
-}
+class Run {
+  readonly #options: RunOptions;
+  readonly #world: World;
+  readonly #workload: Workload;
+  readonly #faults: Faults;
+  readonly #findings: Finding[] = [];
 
-/** Asked of the servers anew, once all devices had time to come to the end. */
-async function observe(
-  world: World,
-  members: ReadonlyMap<string, readonly string[]>,
-): Promise<Observed> {
-  const { timeline } = world;
-  const histories: HistoryOf[] = [];
-  const cursors: SeenCursor[] = [];
-  const asked: Promise<unknown>[] = [];
-  for (const [conversationId, userIds] of members) {
-    for (const userId of userIds) {
-      const device = world.devices.find((one) => one.userId === userId);
-      if (device === undefined) continue;
-      asked.push(
-        device
-          .history(conversationId)
-          .then((records) => histories.push({ conversationId, userId, records })),
-      );
+  constructor(options: RunOptions) {
+    const { scenario, trace, log } = options;
+    this.#options = options;
+    const { seed, world } = scenario;
+    this.#world = new World({ ...world, seed, ...(log === undefined ? {} : { log }) });
+    this.#world.timeline.onNote = trace;
+    this.#workload = new Workload(this.#world, scenario.people);
+    this.#faults = new Faults(this.#world);
+  }
+
+  async run(): Promise<RunResult> {
+    const { scenario, faults = scenario.faults } = this.#options;
+    const { timeline } = this.#world;
+    this.#world.begin();
+    if (!(await this.#until(20_000, () => this.#ready)))
+      throw new Error(`seed ${scenario.seed}: it never began`);
+    const beganMs = timeline.nowMs;
+    this.#workload.begin();
+    this.#workload.plan({
+      operations: scenario.operations,
+      fromMs: beganMs + 1_000,
+      toMs: beganMs + scenario.horizonMs,
+    });
+    this.#faults.arm(faults.map((fault) => ({ ...fault, atMs: beganMs + fault.atMs })));
+    await timeline.runUntil(beganMs + scenario.horizonMs);
+    await this.#aftermath();
+    timeline.note(`${timeline.events} events`);
+    return {
+      seed: scenario.seed,
+      digest: timeline.digest(),
+      findings: this.#findings,
+      injected: this.#faults.injected,
+      events: timeline.events,
+      virtualMs: timeline.nowMs,
+      acked: this.#sendings.filter(({ seq }) => seq !== undefined).length,
+    };
+  }
+
+  /** Whether it came so within the time. */
+  async #until(ms: number, so: () => boolean): Promise<boolean> {
+    const { timeline } = this.#world;
+    await timeline.runUntil(timeline.nowMs + ms, so);
+    return so();
+  }
+
+  get #ready(): boolean {
+    const { processes } = this.#world;
+    return processes.every((one) => one.ends || one.problems().length === 0);
+  }
+
+  get #sendings(): Sending[] {
+    return this.#world.devices.flatMap((one) => one.sendings);
+  }
+
+  #found(promise: Finding["promise"], what: string): void {
+    this.#findings.push({ promise, what });
+    this.#world.timeline.note(`broken: ${promise} ${what}`);
+  }
+
+  async #aftermath(): Promise<void> {
+    const { timeline, devices } = this.#world;
+    timeline.note("all is healed");
+    this.#faults.heal();
+    for (const device of devices) device.connect();
+    const open = (): Sending[] =>
+      this.#sendings.filter(({ seq, failed }) => seq === undefined && !failed);
+    const well = (): boolean =>
+      this.#ready && devices.every(({ live }) => live) && open().length === 0;
+    if (!(await this.#until(recoverMs, well))) {
+      for (const one of this.#world.processes)
+        if (!one.ends)
+          for (const problem of one.problems()) this.#found("P1", `${one.address}: ${problem}`);
+      for (const device of devices)
+        if (!device.live) this.#found("P6", `${device.name} is ${device.client.connection.t}`);
+      for (const { text, conversationId } of open())
+        this.#found("P1", `${conversationId}: "${text}" was neither acked nor refused`);
+      return;
     }
+    await timeline.runUntil(timeline.nowMs + settleMs);
+    const settledMs = timeline.nowMs;
+    await this.#probe();
+    await this.#check();
+    await timeline.runUntil(Math.max(timeline.nowMs, settledMs + 10_000));
+    const users = new Set(devices.map(({ userId }) => userId));
+    this.#add(checkPresence(devices, users));
+    this.#add(checkNoFalseOffline(devices, settledMs, timeline.nowMs));
+    await this.#leave(users);
+    for (const error of this.#world.internalErrors) this.#found("P9", error);
   }
-  let answered = false;
-  const all = Promise.all(asked).then(() => (answered = true));
-  await timeline.runUntil(timeline.nowMs + calmMs, () => answered);
-  if (!answered) throw new Error("histories are not answered");
-  await all;
-  const heads = new Map(histories.map((one) => [one.conversationId, one.records.length]));
-  const behind = (): boolean =>
-    world.devices.some((device) =>
-      [...heads].some(
-        ([id, head]) => members.get(id)?.includes(device.userId) && device.gotOf(id) < head,
-      ),
+
+  #add(findings: readonly Finding[]): void {
+    for (const { promise, what } of findings) this.#found(promise, what);
+  }
+
+  /** P6: a message into every conversation is acked and pushed soon. */
+  async #probe(): Promise<void> {
+    const { devices, timeline } = this.#world;
+    const before = new Set(this.#sendings);
+    this.#workload.probe();
+    const probes = (): Sending[] => this.#sendings.filter((one) => !before.has(one));
+    const lacking = (): string[] =>
+      probes().flatMap(({ conversationId, seq, text }) => {
+        if (seq === undefined) return [`"${text}" into ${conversationId} is not acked`];
+        const userIds = this.#workload.members.get(conversationId) ?? [];
+        return devices
+          .filter((one) => userIds.includes(one.userId) && one.gotOf(conversationId) < seq)
+          .map(({ name }) => `${name} did not get "${text}", ${conversationId} #${seq}`);
+      });
+    const begunMs = timeline.nowMs;
+    if (!(await this.#until(pushMs, () => lacking().length === 0)))
+      for (const what of lacking())
+        this.#found(
+          "P6",
+          `${what}, ${timeline.nowMs - begunMs} ms after it was sent, all in good order`,
+        );
+  }
+
+  async #check(): Promise<void> {
+    const { devices, timeline } = this.#world;
+    const { members, conversations, trespasses } = this.#workload;
+    // Cursors follow at leisure.
+    await timeline.runUntil(timeline.nowMs + 5_000);
+    const histories: HistoryOf[] = [];
+    const cursors: SeenCursor[] = [];
+    const asked: Promise<void>[] = [];
+    const deviceOf = (userId: string) => devices.find((one) => one.userId === userId);
+    for (const [conversationId, userIds] of members) {
+      for (const userId of userIds) {
+        const device = deviceOf(userId);
+        if (device === undefined) continue;
+        asked.push(
+          device
+            .history(conversationId)
+            .then((records) => void histories.push({ conversationId, userId, records })),
+        );
+      }
+      const reader = deviceOf(userIds[0] ?? "");
+      if (reader === undefined) continue;
+      asked.push(membersOf(reader.client, conversationId).then((all) => void cursors.push(...all)));
+    }
+    let failure: unknown;
+    let answered = false;
+    Promise.all(asked).then(
+      () => (answered = true),
+      (error: unknown) => (failure = error),
     );
-  await timeline.runUntil(timeline.nowMs + calmMs, () => !behind());
-  return {
-    members,
-    sent: world.devices.flatMap((one) => one.sendings),
-    devices: world.devices.flatMap((one) => one.logs()),
-    histories,
-    cursors,
-  };
+    await this.#until(answerMs, () => answered || failure !== undefined);
+    if (!answered) {
+      this.#found("P6", `histories are not answered: ${String(failure)}`);
+      return;
+    }
+    const sent = this.#sendings;
+    const logs = devices.flatMap((one) => one.logs());
+    this.#add(check({ members, sent, devices: logs, histories, cursors }));
+    this.#add(checkAftermath({ devices, conversations, members, histories, cursors, trespasses }));
+  }
+
+  /** P7: all devices of some are gone, and the others are told. */
+  async #leave(users: Set<string>): Promise<void> {
+    const { devices, timeline } = this.#world;
+    const chance = this.#world.chance("leaving");
+    for (const userId of [...users].slice(0, Math.ceil(users.size / 2))) {
+      users.delete(userId);
+      for (const device of devices) {
+        if (device.userId !== userId) continue;
+        if (chance.unit() < 0.5) device.vanish();
+        else device.disconnect();
+      }
+    }
+    const fromMs = timeline.nowMs;
+    await timeline.runUntil(fromMs + offlineMs);
+    this.#add(checkPresence(devices, users));
+    this.#add(checkNoFalseOffline(devices, fromMs, timeline.nowMs));
+  }
 }
+
+async function membersOf(
+  client: import("../../client/index.ts").ParleyClient,
+  conversationId: string,
+): Promise<SeenCursor[]> {
+  const all: SeenCursor[] = [];
+  for (let pageToken = ""; ;) {
+    const answer = await client.listMembers(conversationId, { pageToken, limit: 200 });
+    for (const { userId, deliveredSeq, readSeq } of answer.members)
+      all.push({ conversationId, userId, delivered: deliveredSeq, read: readSeq });
+    pageToken = answer.nextPageToken;
+    if (pageToken === "") return all;
+  }
+}
+
+export { named };

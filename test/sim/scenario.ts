@@ -1,0 +1,72 @@
+/** What a seed stands for: how many processes and people, how the network is, and the harm that is done. */
+import type { Random } from "../../mesh/random.ts";
+import { seededRandom } from "../../mesh/random.ts";
+import { type Fault, type FaultKind, faultKinds, faultsOf } from "./faults.ts";
+import { type People, peopleOf } from "./workload.ts";
+import type { WorldOptions } from "./world.ts";
+
+export interface Scenario {
+  readonly seed: number;
+  readonly world: Omit<WorldOptions, "seed" | "log">;
+  readonly people: People;
+  /** What people do in all. */
+  readonly operations: number;
+  readonly horizonMs: number;
+  readonly faults: readonly Fault[];
+}
+
+export interface ScenarioOptions {
+  /** How much people do; the time is in proportion. */
+  readonly steps?: number;
+  /** None but these. */
+  readonly kinds?: readonly FaultKind[];
+}
+
+const between = (random: Random, least: number, most: number): number =>
+  least + Math.floor(random.unit() * (most - least + 1));
+
+export function scenarioOf(seed: number, { steps = 60, kinds }: ScenarioOptions = {}): Scenario {
+  const random = seededRandom(seed);
+  const people = peopleOf(random, between(random, 3, 5));
+  const operations = between(random, Math.ceil(steps / 2), steps);
+  const horizonMs = operations * between(random, 100, 600);
+  // Some seeds do one kind of harm again and again, most do a few.
+  const all =
+    kinds ?? (random.unit() < 0.3 ? some(random, 1) : some(random, between(random, 2, 6)));
+  const count = between(random, 0, Math.max(2, Math.ceil(steps / 8)));
+  return {
+    seed,
+    people,
+    operations,
+    horizonMs,
+    faults: faultsOf(random, all, count, [500, horizonMs]),
+    world: {
+      processes: {
+        gateway: between(random, 1, 3),
+        session: between(random, 1, 3),
+        delivery: between(random, 1, 3),
+        presence: between(random, 1, 2),
+        storage: between(random, 1, 2),
+      },
+      shards: between(random, 1, 6),
+      leaseMs: 5_000,
+      network: {
+        latencyMs: [0.2, 0.5 + random.unit() * 5],
+        slowChance: random.unit() * 0.1,
+        slowMs: random.unit() < 0.2 ? 500 : 40,
+      },
+      clockOffsetMs: random.unit() < 0.5 ? 0 : 3_600_000,
+      clockDrift: random.unit() < 0.5 ? 0 : 0.02,
+      turnMs: random.unit() < 0.5 ? 0.2 : 5,
+      wire: random.unit() < 0.1,
+      settings: { PARLEY_HEARTBEAT_MS: "5000", PARLEY_UNACKED_RETRY_MS: "3000" },
+    },
+  };
+}
+
+function some(random: Random, count: number): FaultKind[] {
+  return Array.from(
+    { length: count },
+    () => faultKinds[Math.floor(random.unit() * faultKinds.length)] ?? "kill",
+  );
+}
