@@ -1,4 +1,5 @@
 /** The store of a cluster. Owners are fenced by the order of its steps: cells, then the check of the revocation, then the index. */
+import { setMaxListeners } from "node:events";
 import { types } from "cassandra-driver";
 import { ConnectError, Code } from "@connectrpc/connect";
 import { toBinary } from "@bufbuild/protobuf";
@@ -69,6 +70,8 @@ export class CassandraStore implements Store {
     this.#statements = statementsOf(keyspace);
     this.#reads = new Reads(connection, keyspace);
     this.#revocations = new Revocations(clock, (incarnation) => this.#reads.isRevoked(incarnation));
+    // Every write that is tried again waits for it, too.
+    setMaxListeners(0, this.#closing.signal);
     this.#writer = new Writer(connection, this.#closing.signal, log);
   }
 
