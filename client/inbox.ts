@@ -182,22 +182,33 @@ export class Inbox {
   }
 
   cursor(cursor: Cursor): void {
-    const { events, cursors } = this.#parts;
+    const { cursors } = this.#parts;
     const { conversationId, userId, deliveredSeq, readSeq } = cursor;
     const timeline = this.#timelines.get(conversationId);
     if (timeline === undefined) return;
     if (userId === this.#parts.me()) {
       cursors.told(conversationId, deliveredSeq, readSeq);
       const { summary } = timeline;
-      summary.deliveredSeq = Math.max(summary.deliveredSeq, deliveredSeq);
-      if (!this.#read(timeline, readSeq)) this.#touch(timeline);
+      const hasMore = Math.max(deliveredSeq, readSeq) > summary.deliveredSeq;
+      if (hasMore) summary.deliveredSeq = Math.max(deliveredSeq, readSeq);
+      if (this.#read(timeline, readSeq)) this.#cursorMoved(conversationId, userId, summary);
+      else if (hasMore) {
+        this.#touch(timeline);
+        this.#cursorMoved(conversationId, userId, summary);
+      }
     } else {
-      const before = moveCursor(timeline, cursor);
-      if (before === undefined) return;
+      const move = moveCursor(timeline, cursor);
+      if (move === undefined) return;
       this.#touch(timeline);
-      this.#receipts(timeline, before, cursor);
+      this.#receipts(timeline, move.before, move.now);
+      this.#cursorMoved(conversationId, userId, move.now);
     }
-    events.emit("cursor", { conversationId, userId, deliveredSeq, readSeq });
+  }
+
+  /** What came late is told as what is known: neither part goes back. */
+  #cursorMoved(conversationId: string, userId: string, pair: CursorPair): void {
+    const { deliveredSeq, readSeq } = pair;
+    this.#parts.events.emit("cursor", { conversationId, userId, deliveredSeq, readSeq });
   }
 
   /** The user has seen all up to `seq`; undefined: all that was handed. */

@@ -18,6 +18,8 @@ import type { End, Network } from "./network.ts";
 
 /** Messages that may be on their way or unread: then the sender waits. */
 const window = 8;
+/** So many are read before the sender hears of it. */
+const readAtOnce = 4;
 const leastBackoffMs = 100;
 const mostBackoffMs = 5_000;
 
@@ -34,7 +36,7 @@ export interface Callee {
 interface Hearer {
   message(value: Given): void;
   ended(error: ConnectError | undefined): void;
-  /** The other side has read one more. */
+  /** The other side has read some more. */
   read(): void;
 }
 
@@ -48,7 +50,11 @@ class Inbound implements AsyncIterableIterator<Given, undefined> {
   #end: { error: ConnectError | undefined } | undefined;
 
   constructor(read: () => void) {
-    this.#read = read;
+    let count = 0;
+    this.#read = () => {
+      count += 1;
+      if (count % readAtOnce === 0) read();
+    };
   }
 
   add(value: Given): void {
@@ -104,9 +110,9 @@ class Pump {
   #room = window;
   #wake = (): void => undefined;
 
-  /** The other side has read one. */
+  /** The other side has read some. */
   read(): void {
-    this.#room += 1;
+    this.#room += readAtOnce;
     this.#wake();
   }
 

@@ -345,7 +345,7 @@ export function seenRecord({ seq, senderId, clientId, body }: LogRecord): SeenRe
   if (body.case === "membership") {
     const { added, removed, title } = body.value;
     const who = [...added.map((id) => `+${id}`), ...removed.map((id) => `-${id}`)].join(" ");
-    text = `<${who}${title === undefined ? "" : ` "${title}"`}>`;
+    text = `<${who}${title === undefined ? "" : ` "${title}"`}>${seq}`;
   }
   return { seq, senderId, clientId: Buffer.from(clientId).toString("hex"), text };
 }

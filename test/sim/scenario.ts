@@ -13,6 +13,8 @@ export interface Scenario {
   readonly operations: number;
   readonly horizonMs: number;
   readonly faults: readonly Fault[];
+  /** At the end some people leave, and the others must be told. */
+  readonly leaves: boolean;
 }
 
 export interface ScenarioOptions {
@@ -40,6 +42,7 @@ export function scenarioOf(seed: number, { steps = 60, kinds }: ScenarioOptions 
     operations,
     horizonMs,
     faults: faultsOf(random, all, count, [500, horizonMs]),
+    leaves: random.unit() < 0.3,
     world: {
       processes: {
         gateway: between(random, 1, 3),

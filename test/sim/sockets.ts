@@ -92,6 +92,8 @@ export class SimWebSocket implements WebSocketLike {
   #open = false;
   #over = false;
   #readingUntilMs = 0;
+  /** Bytes that were read and that the gateway's end was not told of. */
+  #unsaid = 0;
 
   constructor(net: DeviceNet) {
     this.#net = net;
@@ -189,8 +191,12 @@ export class SimWebSocket implements WebSocketLike {
   }
 
   #read(bytes: Buffer): void {
-    const size = bytes.length;
-    this.#end?.send(() => this.#edge?.deviceRead(size));
+    this.#unsaid += bytes.length;
+    if (this.#unsaid >= bufferBytes / 4) {
+      const size = this.#unsaid;
+      this.#unsaid = 0;
+      this.#end?.send(() => this.#edge?.deviceRead(size));
+    }
     if (this.#over) return;
     for (const { opcode, payload } of this.#parser.add(bytes)) {
       if (this.#over) return;
