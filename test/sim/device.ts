@@ -244,7 +244,7 @@ export class SimDevice {
       token: this.userId,
       transport: "websocket",
       historyOnSync: everything,
-      webSocket,
+      webSocket: world.options.patch?.socket?.(webSocket) ?? webSocket,
       fetch: () => Promise.reject(new Error("there is no HTTP in this world")),
       clock: host.clock,
       random: host.random,

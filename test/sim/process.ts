@@ -157,7 +157,10 @@ export class SimProcess implements Callee, Edge {
     signal.throwIfAborted();
     await made.running.start();
     this.#made = made;
-    handlers.add(serviceOf(this.service), made.running.service as ServiceImpl<DescService>);
+    const served = serviceOf(this.service);
+    const implementation = made.running.service as ServiceImpl<DescService>;
+    const { patch } = this.#world.options;
+    handlers.add(served, patch?.service?.(implementation, served, this) ?? implementation);
     this.#listens = true;
     this.#ending.add("the edge", graceMs, () => Promise.resolve(void (this.#listens = false)));
     this.#standing = new Standing(

@@ -14,6 +14,7 @@ import { SimEtcd } from "./etcd.ts";
 import { Host } from "./host.ts";
 import type { LinkParts } from "./links.ts";
 import { Network, type Settings as NetworkSettings } from "./network.ts";
+import type { Patch } from "./patch.ts";
 import { SimProcess } from "./process.ts";
 import { Timeline } from "./timeline.ts";
 
@@ -36,6 +37,8 @@ export interface WorldOptions {
   readonly wire: boolean;
   readonly settings: SettingValues;
   readonly store?: StoreFactory;
+  /** What is broken on purpose. */
+  readonly patch?: Patch;
   /** Where set, told what processes log. */
   readonly log?: (line: string) => void;
 }
@@ -57,6 +60,7 @@ export class World {
     this.network = new Network(this.timeline, this.chance("network"), options.network);
     this.registry = new SimEtcd(this);
     this.#openStore = (options.store ?? memoryStore)(this);
+    options.patch?.world?.(this);
   }
 
   get settings(): SettingValues {
@@ -128,7 +132,10 @@ export class World {
     outside: { clock: Clock; random: Random; log: Logger },
     signal: AbortSignal,
   ): Promise<Directory> {
-    return this.registry.open(process, outside, signal);
+    const { patch } = this.options;
+    return this.registry
+      .open(process, outside, signal)
+      .then((directory) => patch?.directory?.(directory, process) ?? directory);
   }
 
   /** Any that takes connections, as a load balancer finds them. */
