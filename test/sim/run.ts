@@ -1,6 +1,6 @@
 /** One run of one seed: the world begins, people write, harm is done, all is healed, and what was seen is held against the promises. */
 import { check, type Finding, type HistoryOf, type SeenCursor } from "../support/checker.ts";
-import { checkAftermath, checkNoFalseOffline, checkPresence } from "./checks.ts";
+import { checkAftermath, checkNoFalseOffline, checkPresence, checkPrompt } from "./checks.ts";
 import type { Sending } from "./device.ts";
 import { withoutEscapes } from "./escapes.ts";
 import { type Fault, type FaultKind, Faults, named } from "./faults.ts";
@@ -132,6 +132,7 @@ class Run {
     const settledMs = timeline.nowMs;
     await this.#probe();
     await this.#check();
+    this.#checkPrompt();
     if (this.#options.scenario.leaves) {
       await timeline.runUntil(Math.max(timeline.nowMs, settledMs + graceMs));
       const users = new Set(devices.map(({ userId }) => userId));
@@ -167,6 +168,18 @@ class Run {
           "P6",
           `${what}, ${timeline.nowMs - begunMs} ms after it was sent, all in good order`,
         );
+  }
+
+  /** Where the harm was done to devices alone, or to the registry alone. */
+  #checkPrompt(): void {
+    const { injected, devicesHit } = this.#faults;
+    const kinds = [...injected.keys()];
+    if (kinds.length === 0 || this.#options.scenario.store === "cassandra in trouble") return;
+    const { devices } = this.#world;
+    if (kinds.every((kind) => kind.startsWith("device-")))
+      this.#add(checkPrompt("P9", devices, devicesHit));
+    if (kinds.every((kind) => kind === "registry-away"))
+      this.#add(checkPrompt("P10", devices, devicesHit));
   }
 
   async #check(): Promise<void> {

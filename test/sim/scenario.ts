@@ -42,10 +42,8 @@ export function scenarioOf(
   const random = seededRandom(seed);
   const people = peopleOf(random, between(random, 3, 5));
   const operations = between(random, Math.ceil(steps / 2), steps);
-  const horizonMs = operations * between(random, 100, 600);
-  // Some seeds do one kind of harm again and again, most do a few.
-  const all =
-    kinds ?? (random.unit() < 0.3 ? some(random, 1) : some(random, between(random, 2, 6)));
+  const horizonMs = Math.max(5_000, operations * between(random, 100, 600));
+  const all = kinds ?? kindsOf(random);
   const kept = store ?? stores[Math.floor(random.unit() * stores.length)] ?? "memory";
   const count = between(random, 0, Math.max(2, Math.ceil(steps / 8)));
   return {
@@ -81,6 +79,14 @@ export function scenarioOf(
   };
 }
 
+/** Some seeds do one kind of harm again and again, most do a few. */
+function kindsOf(random: Random): FaultKind[] {
+  const dice = random.unit();
+  if (dice < 0.07) return ["registry-away"];
+  if (dice < 0.14) return faultKinds.filter((kind) => kind.startsWith("device-"));
+  return some(random, dice < 0.35 ? 1 : between(random, 2, 6));
+}
+
 function some(random: Random, count: number): FaultKind[] {
   return Array.from(
     { length: count },
@@ -90,6 +96,6 @@ function some(random: Random, count: number): FaultKind[] {
 
 function storeOf(kind: StoreKind, horizonMs: number): Pick<WorldOptions, "store"> {
   if (kind === "memory") return {};
-  const trouble = { fromMs: 2_000, toMs: horizonMs };
+  const trouble = { fromMs: 1_500, toMs: horizonMs };
   return { store: kind === "cassandra" ? overCassandra() : overCassandra(trouble) };
 }
