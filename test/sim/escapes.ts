@@ -59,7 +59,7 @@ export async function withoutEscapes<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } finally {
-    Object.assign(Date, { now: kept.now });
+    Object.assign(kept.Date, { now: kept.now });
     Object.assign(Math, { random: kept.random });
     const { Date, setTimeout, clearTimeout, setInterval, setImmediate } = kept;
     Object.assign(globalThis, { Date, setTimeout, clearTimeout, setInterval, setImmediate });
