@@ -128,6 +128,7 @@ class Run {
         this.#found("P1", `${conversationId}: "${text}" was neither acked nor refused`);
       return;
     }
+    for (const device of devices) device.watchMissing();
     await timeline.runUntil(timeline.nowMs + settleMs);
     const settledMs = timeline.nowMs;
     await this.#probe();
