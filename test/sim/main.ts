@@ -1,11 +1,11 @@
 /** `npm run sim`: replays a seed, or runs as many seeds as the time or the count allows, and says what was found. */
 import { Command, InvalidArgumentError, Option } from "commander";
-import { reportOf } from "../support/checker.ts";
+import { type Finding, reportOf } from "../support/checker.ts";
 import { coverageOf, startCoverage } from "./coverage.ts";
 import { type FaultKind, isFaultKind, named } from "./faults.ts";
 import { run } from "./run.ts";
 import { scenarioOf, type StoreKind, stores } from "./scenario.ts";
-import { findingsOf, shrink } from "./shrink.ts";
+import { shrink } from "./shrink.ts";
 
 interface Flags {
   readonly seed: number;
@@ -105,7 +105,7 @@ async function one(seed: number): Promise<void> {
   done += 1;
 }
 
-async function tell(seed: number, found: Awaited<ReturnType<typeof findingsOf>>): Promise<void> {
+async function tell(seed: number, found: readonly Finding[]): Promise<void> {
   broken.push(seed);
   console.log(`seed ${seed} ${reportOf(found)}`);
   const scenario = scenarioOf(seed, options);

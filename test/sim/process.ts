@@ -158,7 +158,7 @@ export class SimProcess implements Callee, Edge {
     await made.running.start();
     this.#made = made;
     const served = serviceOf(this.service);
-    const implementation = made.running.service as ServiceImpl<DescService>;
+    const implementation: ServiceImpl<DescService> = made.running.service;
     const { patch } = this.#world.options;
     handlers.add(served, patch?.service?.(implementation, served, this) ?? implementation);
     this.#listens = true;
@@ -187,7 +187,7 @@ export class SimProcess implements Callee, Edge {
     };
     const by = async <S extends DescService, C extends OwnConfig>(
       spec: ServiceProcess<S, C>,
-    ): Promise<Made> => spec.make({ ...parts, config: spec.readConfig(read) }) as Promise<Made>;
+    ): Promise<Made> => spec.make({ ...parts, config: spec.readConfig(read) });
     switch (this.service) {
       case "session":
         return by(session);
@@ -197,14 +197,14 @@ export class SimProcess implements Callee, Edge {
         return by(delivery);
       case "storage": {
         const store = await this.#world.openStore(this, surroundings);
-        return { running: createStorage(surroundings, { store, media }) as Running<DescService> };
+        return { running: createStorage(surroundings, { store, media }) };
       }
       case "gateway": {
         const config = gatewayConfig(read);
         const gateway = createGateway(surroundings, config, auth, directory.shards);
         this.#gateway = gateway;
         return {
-          running: gateway as Running<DescService>,
+          running: gateway,
           drain: (boundMs) => gateway.drain(boundMs),
         };
       }

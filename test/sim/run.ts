@@ -1,4 +1,5 @@
 /** One run of one seed: the world begins, people write, harm is done, all is healed, and what was seen is held against the promises. */
+import type { ParleyClient } from "../../client/index.ts";
 import { check, type Finding, type HistoryOf, type SeenCursor } from "../support/checker.ts";
 import { checkAftermath, checkNoFalseOffline, checkPresence, checkPrompt } from "./checks.ts";
 import type { Sending } from "./device.ts";
@@ -242,10 +243,7 @@ class Run {
   }
 }
 
-async function membersOf(
-  client: import("../../client/index.ts").ParleyClient,
-  conversationId: string,
-): Promise<SeenCursor[]> {
+async function membersOf(client: ParleyClient, conversationId: string): Promise<SeenCursor[]> {
   const all: SeenCursor[] = [];
   for (let pageToken = ""; ;) {
     const answer = await client.listMembers(conversationId, { pageToken, limit: 200 });
