@@ -1,6 +1,12 @@
 /** One run of one seed: the world begins, people write, harm is done, all is healed, and what was seen is held against the promises. */
 import type { ParleyClient } from "../../client/index.ts";
-import { check, type Finding, type HistoryOf, type SeenCursor } from "../support/checker.ts";
+import {
+  check,
+  type Finding,
+  type PromiseId,
+  type HistoryOf,
+  type SeenCursor,
+} from "../support/checker.ts";
 import { checkAftermath, checkNoFalseOffline, checkPresence, checkPrompt } from "./checks.ts";
 import type { Sending } from "./device.ts";
 import { withoutEscapes } from "./escapes.ts";
@@ -26,6 +32,8 @@ export interface RunResult {
   readonly events: number;
   readonly virtualMs: number;
   readonly acked: number;
+  /** Promises that are not checked in every run, and were in this one. */
+  readonly checked: readonly PromiseId[];
 }
 
 /** The longest until all is in good order once nothing is wrong any more. */
@@ -50,6 +58,7 @@ class Run {
   readonly #workload: Workload;
   readonly #faults: Faults;
   readonly #findings: Finding[] = [];
+  readonly #checked: PromiseId[] = [];
 
   constructor(options: RunOptions) {
     const { scenario, trace, log } = options;
@@ -86,6 +95,7 @@ class Run {
       events: timeline.events,
       virtualMs: timeline.nowMs,
       acked: this.#sendings.filter(({ seq }) => seq !== undefined).length,
+      checked: this.#checked,
     };
   }
 
@@ -138,7 +148,7 @@ class Run {
     if (this.#options.scenario.leaves) {
       await timeline.runUntil(Math.max(timeline.nowMs, settledMs + graceMs));
       const users = new Set(devices.map(({ userId }) => userId));
-      this.#add(checkPresence(devices, users));
+      this.#addOf("P7", checkPresence(devices, users));
       this.#add(checkNoFalseOffline(devices, settledMs, timeline.nowMs));
       await this.#leave(users);
     }
@@ -147,6 +157,11 @@ class Run {
 
   #add(findings: readonly Finding[]): void {
     for (const { promise, what } of findings) this.#found(promise, what);
+  }
+
+  #addOf(promise: PromiseId, findings: readonly Finding[]): void {
+    this.#checked.push(promise);
+    this.#add(findings);
   }
 
   /** P6: a message into every conversation is acked and pushed soon. */
@@ -179,9 +194,9 @@ class Run {
     if (kinds.length === 0 || this.#options.scenario.store === "cassandra in trouble") return;
     const { devices } = this.#world;
     if (kinds.every((kind) => kind.startsWith("device-")))
-      this.#add(checkPrompt("P9", devices, devicesHit));
+      this.#addOf("P9", checkPrompt("P9", devices, devicesHit));
     if (kinds.every((kind) => kind === "registry-away"))
-      this.#add(checkPrompt("P10", devices, devicesHit));
+      this.#addOf("P10", checkPrompt("P10", devices, devicesHit));
   }
 
   async #check(): Promise<void> {
