@@ -100,7 +100,10 @@ export class Host {
       monotonic,
       after: (ms, run): Cancel => {
         let over = false;
-        const waitMs = Math.max(ms, 0) / (1 + drift);
+        const wantedMs = Math.max(ms, 0) / (1 + drift);
+        // Less than time can be told apart by is what the platform's timers take for one millisecond.
+        const isNothing = ms > 0 && timeline.nowMs + wantedMs === timeline.nowMs;
+        const waitMs = isNothing ? 1 : wantedMs;
         const cancel = timeline.in(waitMs, () =>
           this.hears(() => {
             if (!over) run();

@@ -4,6 +4,9 @@ import { createHash } from "node:crypto";
 /** The harness's own turn of the event loop, taken before anything replaces it. */
 const realImmediate = globalThis.setImmediate;
 
+/** Whoever does more at one instant does so for ever. */
+const standingMax = 50_000;
+
 interface Event {
   readonly dueMs: number;
   /** Ties are run in the order in which they were made. */
@@ -16,6 +19,8 @@ export class Timeline {
   #nowMs = 0;
   #made = 0;
   #ran = 0;
+  /** How many events were run since time moved last. */
+  #standing = 0;
   readonly #heap: Event[] = [];
   readonly #hash = createHash("sha256");
   #failure: Error | undefined;
@@ -77,6 +82,8 @@ export class Timeline {
       }
       pop(this.#heap);
       if (next.cancelled) continue;
+      this.#standing = next.dueMs > this.#nowMs ? 0 : this.#standing + 1;
+      if (this.#standing > standingMax) throw new Error(`time stands still at ${this.#nowMs} ms`);
       this.#nowMs = next.dueMs;
       this.#ran += 1;
       try {
