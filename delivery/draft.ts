@@ -3,12 +3,15 @@ import { Code, type ConnectError } from "@connectrpc/connect";
 import { type Conversation, smallGroupMax } from "./conversation.ts";
 import type { Place } from "./recent.ts";
 import { retryAfterMs } from "../mesh/errors.ts";
-import type { Outcome } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type { Operation, Outcome } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import type { Cell, ConversationWrite, Member } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
 /** Takes the outcomes of the operations of one caller. */
 export interface Answerer {
   answer(outcome: Outcome): void;
+  refuse(operationId: number, conversationId: string, error: ConnectError): void;
+  /** Why a send must not be taken now, after what was refused before it; undefined: it may. */
+  refusalOf(send: Operation): ConnectError | undefined;
 }
 
 /** A record for the members' devices, but for the connection that made it. */
@@ -91,7 +94,7 @@ export class Draft {
   /** Nothing of it is kept. */
   fail(error: ConnectError): void {
     for (const [at, { operationId }] of this.#outcomes.entries())
-      this.#answerers[at]?.answer(refusal(operationId, error));
+      this.#answerers[at]?.refuse(operationId, this.conversation.id, error);
   }
 }
 

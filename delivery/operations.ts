@@ -2,7 +2,7 @@
 import { type Client, type ConnectError, createClient } from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
 import { type Conversation, type MemberState, smallGroupMax } from "./conversation.ts";
-import { type Answerer, moved, refusal, sent } from "./draft.ts";
+import { type Answerer, moved, sent } from "./draft.ts";
 import type { Fanout } from "./fanout.ts";
 import { checkClientId } from "./groups.ts";
 import { directUsers } from "../mesh/ids.ts";
@@ -57,6 +57,8 @@ export class Operations {
     send: Send,
     to: Answerer,
   ): Promise<void> | void {
+    const refused = to.refusalOf(asked);
+    if (refused !== undefined) throw refused;
     checkClientId(send.clientId);
     let sender: MemberState | undefined;
     if (conversation.exists) sender = conversation.present(asked.userId);
@@ -196,6 +198,6 @@ class OperationTask implements Task {
   }
 
   refuse(error: ConnectError): void {
-    this.#to.answer(refusal(this.#asked.operationId, error));
+    this.#to.refuse(this.#asked.operationId, this.#asked.conversationId, error);
   }
 }

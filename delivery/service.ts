@@ -1,22 +1,21 @@
 /** The handlers of DeliveryService: operations to the owner, outcomes back, groups. No decisions. */
-import { Code, ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
+import {
+  Code,
+  type ConnectError,
+  type HandlerContext,
+  type ServiceImpl,
+} from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
 import { type Conversation, smallGroupMax } from "./conversation.ts";
 import type { Answerer, Draft } from "./draft.ts";
-import { sent } from "./draft.ts";
+import { refusal, sent } from "./draft.ts";
 import { creation, update } from "./groups.ts";
 import { groupId } from "../mesh/ids.ts";
 import type { Operations } from "./operations.ts";
 import type { Owner } from "./owner.ts";
+import { Refusals } from "./refusals.ts";
 import { type MembershipChange } from "./record.ts";
-import {
-  invalid,
-  noConversation,
-  notAllowed,
-  overloaded,
-  retryAfterHeader,
-  unavailable,
-} from "../mesh/errors.ts";
+import { invalid, noConversation, notAllowed, overloaded, unavailable } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { Gather, mapped } from "../mesh/pipe.ts";
 import type {
@@ -51,6 +50,7 @@ type Answer = (draft: Draft, seq: number) => void;
 /** The outcomes of one gateway's stream. */
 class StreamAnswerer implements Answerer {
   readonly outcomes: Gather<Outcome>;
+  readonly #refusals = new Refusals();
   underWay = 0;
   inputEnded = false;
   #fewer: (() => void) | undefined;
@@ -65,6 +65,15 @@ class StreamAnswerer implements Answerer {
       this.outcomes.end(overloaded("the gateway does not take outcomes fast enough"));
     if (this.inputEnded && this.underWay === 0) this.outcomes.end();
     if (this.underWay < underWayMax) this.#fewer?.();
+  }
+
+  refuse(operationId: number, conversationId: string, error: ConnectError): void {
+    this.#refusals.given(conversationId, error);
+    this.answer(refusal(operationId, error));
+  }
+
+  refusalOf(send: Operation): ConnectError | undefined {
+    return this.#refusals.refusalOf(send);
   }
 
   /** Resolves once few enough operations are under way. */
@@ -191,10 +200,15 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
           const to: Answerer = {
             answer: ({ outcome }) => {
               if (outcome.case === "sent") resolve({ group, seq: outcome.value.seq });
-              else if (outcome.case === "refused") reject(refused(outcome.value));
-              // It was taken, and what became of it the next owner finds out.
-              else reject(unavailable("the outcome is unknown, try again"));
             },
+            // Not ours any more: it was taken, and what became of it the next owner finds out.
+            refusalOf: () => undefined,
+            refuse: (_, __, error) =>
+              reject(
+                error.code === Code.Aborted
+                  ? unavailable("the outcome is unknown, try again")
+                  : error,
+              ),
           };
           run(group, (draft, seq) => draft.answer(to, sent(0, { seq, timeMs: 0 }, false)));
         },
@@ -204,24 +218,11 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
   }
 }
 
-const nobody: Answerer = { answer: () => undefined };
-
-function refused({
-  code,
-  message,
-  retryAfterMs,
-}: {
-  code: number;
-  message: string;
-  retryAfterMs: number;
-}): ConnectError {
-  const known = Object.values(Code).includes(code) ? (code as Code) : Code.Unknown;
-  return new ConnectError(
-    message,
-    known,
-    retryAfterMs > 0 ? { [retryAfterHeader]: String(retryAfterMs) } : {},
-  );
-}
+const nobody: Answerer = {
+  answer: () => undefined,
+  refuse: () => undefined,
+  refusalOf: () => undefined,
+};
 
 /** A group as one of its members sees it. */
 function view(group: Conversation, userId: string): ConversationView {

@@ -41,6 +41,8 @@ export class DeliveryStream {
   readonly #events: StreamEvents;
   readonly #pending = new Pending<Waiting>();
   #gather: Gather<Operation> | undefined;
+  /** Outcomes of the present stream that say "try again". */
+  #refusals = 0;
   #kept: KeptStream | undefined;
 
   constructor(surroundings: Surroundings, { transport }: Peer, events: StreamEvents) {
@@ -69,6 +71,7 @@ export class DeliveryStream {
   send(waiting: Waiting, operation: Operation): void {
     waiting.operation = operation;
     operation.operationId = this.#pending.add(waiting);
+    operation.refusalsSeen = this.#refusals + 1;
     // There is room always. A stream that has ended takes nothing more: it is down soon, and the outcome unknown.
     this.#gather?.add(operation);
   }
@@ -94,6 +97,7 @@ export class DeliveryStream {
   async #run(signal: AbortSignal): Promise<void> {
     const gather = new Gather<Operation>(this.#surroundings.clock, operationsMax + typingMax);
     this.#gather = gather;
+    this.#refusals = 0;
     this.#events.opened(this);
     try {
       const requests = requestsOf(gather);
@@ -107,6 +111,7 @@ export class DeliveryStream {
 
   #settle(outcomes: readonly Outcome[]): void {
     for (const { operationId, outcome } of outcomes) {
+      if (saysAgain(outcome)) this.#refusals += 1;
       const waiting = this.#pending.take(operationId);
       if (waiting !== undefined) this.#events.settled(this, waiting, outcome);
     }
@@ -117,6 +122,11 @@ export class DeliveryStream {
     this.#gather = undefined;
     this.#events.broken(this, this.#pending.takeAll());
   }
+}
+
+function saysAgain(outcome: Outcome["outcome"]): boolean {
+  if (outcome.case === "refused") return outcome.value.retryAfterMs > 0;
+  return outcome.case === "notOwner";
 }
 
 async function* requestsOf(gather: Gather<Operation>): AsyncGenerator<ExchangeRequest, undefined> {

@@ -31,6 +31,7 @@ function operation(
     conversationId,
     operation: what,
     epoch: 0n,
+    refusalsSeen: 0,
   };
 }
 

@@ -16,9 +16,14 @@ export interface AdmissionParts {
 }
 
 export type Answer =
-  | { readonly t: "let in" | "nobody" | "silent" }
+  | { readonly t: "let in" }
+  /** So few are there, or so few said anything, that nobody can tell. */
+  | { readonly t: "unknown" }
   /** A sentence that says what to do. */
   | { readonly t: "refused"; readonly reason: string };
+
+/** Of two that refuse one another either may be the stranger: was it the first of a cluster, it would keep out all others. */
+const refusalsMin = 2;
 
 const refused = (reason: string): Answer => ({ t: "refused", reason });
 
@@ -32,20 +37,15 @@ export class Admission {
     this.#parts = parts;
   }
 
-  /**
-   * What the others say to the process at that address: one that lets it in is enough. Nobody is there for the first of a cluster, and may
-   * be for whoever comes after a crash of all, while old leases last. "silent": those that are there have not said anything yet.
-   */
+  /** What the others say to the process at that address. One that lets it in is enough. */
   async ask(address: string, signal: AbortSignal): Promise<Answer> {
     const [fault] = this.#parts.faults();
     if (fault !== undefined)
       return refused(`it is not announced, as no other process would let it in: ${fault}`);
     const refusals: string[] = [];
-    let isSilent = false;
     const stop = new AbortController();
     const isLetIn = async (other: Instance): Promise<boolean> => {
       const verdict = await this.#ask(other, AbortSignal.any([signal, stop.signal]));
-      if (verdict.t === "silent") isSilent = true;
       if (verdict.t === "refused")
         refusals.push(`${other.service} at ${other.address}: ${verdict.reason}`);
       return verdict.t === "let in";
@@ -53,10 +53,9 @@ export class Admission {
     const isIn = await anyOf(this.#others(address).map(isLetIn));
     stop.abort();
     if (isIn) return { t: "let in" };
-    const [refusal] = refusals;
-    if (refusal === undefined) return { t: isSilent ? "silent" : "nobody" };
+    if (refusals.length < refusalsMin) return { t: "unknown" };
     return refused(
-      `it is not announced, as no other process lets it in, like the ${refusal}; ` +
+      `it is not announced, as no other process lets it in, like the ${refusals[0]}; ` +
         "PARLEY_TLS_CERT_FILE, PARLEY_TLS_KEY_FILE and PARLEY_TLS_CA_FILE must be of the same authority for all processes, or set for none",
     );
   }

@@ -22,8 +22,8 @@ export interface StandingParts {
 
 const leastBackoffMs = 100;
 const mostBackoffMs = 2_000;
-/** When all of a cluster start at once, nobody is there to refuse whoever looks first: it looks again so long after it was announced, until somebody has said something. */
-const secondLookMs = 2_000;
+/** Nobody may be there yet who lets it in or refuses it, as when all of a cluster start at once: it asks again until somebody has. */
+const askAgainMs = 5_000;
 /** Lines of the log about one trouble are that far apart. */
 const logMs = 30_000;
 
@@ -74,7 +74,7 @@ export class Standing {
       if (joined) {
         backoffMs = leastBackoffMs;
         const life = new AbortController();
-        const stays = this.#lookAgain(id, AbortSignal.any([signal, life.signal]));
+        const stays = this.#askAgain(id, AbortSignal.any([signal, life.signal]));
         await this.#overOf(id);
         life.abort();
         if (!signal.aborted) await this.#renounce(id);
@@ -113,16 +113,16 @@ export class Standing {
     return answer.t !== "refused" && !signal.aborted;
   }
 
-  /** Whether it stays; else its life is over. Two that refuse one another both go, and do not come back at once. */
-  async #lookAgain(id: string, life: AbortSignal): Promise<boolean> {
+  /** Whether it stays; else its life is over. */
+  async #askAgain(id: string, life: AbortSignal): Promise<boolean> {
     const { clock, identity, admission } = this.#parts;
     for (;;) {
-      await sleep(clock, secondLookMs, life).catch(() => undefined);
+      await sleep(clock, askAgainMs, life).catch(() => undefined);
       if (life.aborted) return true;
       const answer = await admission.ask(this.#announced.address, life);
       if (life.aborted) return true;
-      if (answer.t === "silent") continue;
-      if (answer.t !== "refused") return true;
+      if (answer.t === "unknown") continue;
+      if (answer.t === "let in") return true;
       this.#tell(answer.reason);
       identity.end(id);
       return false;

@@ -170,7 +170,7 @@ export class Following {
         for (const userId of told.onlineUserIds) this.#roster.online(source, userId);
         for (const userId of told.offlineUserIds)
           this.#roster.offline(source, userId, this.#moment());
-        if (told.initialComplete) this.#listed(followed, share);
+        if (told.initialComplete) this.#listed(followed, share, told.lostMsAgo);
         this.#settle();
       }
     } finally {
@@ -179,8 +179,15 @@ export class Following {
     }
   }
 
-  #listed(followed: Followed, share: Share): void {
-    this.#roster.endList(followed.source, this.#moment());
+  #listed(followed: Followed, share: Share, lostMsAgo: number): void {
+    const moment = this.#moment();
+    this.#roster.endList(followed.source, moment);
+    // One that went away before anything was followed here.
+    if (lostMsAgo > 0)
+      this.#announcedMs = Math.max(
+        this.#announcedMs,
+        moment.monotonicMs + this.#graceMs - lostMsAgo,
+      );
     followed.listed = share;
     this.#roster.release(this.#mayEnd);
     this.#checkKnown();

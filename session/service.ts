@@ -3,10 +3,11 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { invalid, overloaded, unavailable } from "../mesh/errors.ts";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
-import type { Peers } from "../mesh/peers.ts";
+import type { Peer, Peers } from "../mesh/peers.ts";
 import { Gather, Pipe } from "../mesh/pipe.ts";
 import { Ring } from "../mesh/ring.ts";
 import { GatewayService } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
 import type {
   AttachRequest,
   AttachResponse,
@@ -15,7 +16,6 @@ import type {
   Publication,
   PublishRequest,
   PublishResponse,
-  SessionService,
   WatchOnlineRequest,
   WatchOnlineResponse,
 } from "../proto/gen/parley/session/v1/session_pb.ts";
@@ -43,7 +43,12 @@ export class SessionServer implements Running<typeof SessionService> {
   readonly #gateways: Peers;
   /** The gateways that were there when their list last changed. */
   #leased: ReadonlySet<string> = new Set();
-  #unwatch: () => void = () => undefined;
+  readonly #sessions: Peers;
+  /** All session instances when their list last changed. */
+  #known: readonly Peer[] = [];
+  /** When one of them went away without a word; undefined: none did. */
+  #lostMs: number | undefined;
+  #unwatch: (() => void)[] = [];
   /** How each stream that is under way is ended. */
   readonly #ends = new Set<End>();
   #closed = false;
@@ -53,11 +58,16 @@ export class SessionServer implements Running<typeof SessionService> {
     this.#config = config;
     this.registry = new Registry(config);
     this.#gateways = surroundings.peers(GatewayService);
+    this.#sessions = surroundings.peers(SessionService);
   }
 
   start(): Promise<void> {
-    this.#unwatch = this.#gateways.watch(() => this.#endLeases());
+    this.#unwatch = [
+      this.#gateways.watch(() => this.#endLeases()),
+      this.#sessions.watch(() => this.#noteLost()),
+    ];
     this.#endLeases();
+    this.#noteLost();
     return Promise.resolve();
   }
 
@@ -67,7 +77,7 @@ export class SessionServer implements Running<typeof SessionService> {
 
   close(): Promise<void> {
     this.#closed = true;
-    this.#unwatch();
+    for (const unwatch of this.#unwatch) unwatch();
     for (const end of this.#ends) end(unavailable("session is closing"));
     return Promise.resolve();
   }
@@ -78,6 +88,22 @@ export class SessionServer implements Running<typeof SessionService> {
     const ended = new Set([...this.#leased].filter((id) => !leased.has(id)));
     this.#leased = leased;
     if (ended.size > 0) this.registry.endLives(ended);
+  }
+
+  #noteLost(): void {
+    const { present } = this.#sessions;
+    const ids = new Set(present.map(({ id }) => id));
+    if (this.#known.some(({ id, draining }) => !draining && !ids.has(id)))
+      this.#lostMs = this.#surroundings.clock.monotonic();
+    this.#known = present;
+  }
+
+  get #lostMsAgo(): number {
+    if (this.#lostMs === undefined) return 0;
+    return Math.min(
+      Math.ceil(this.#surroundings.clock.monotonic() - this.#lostMs) + 1,
+      2 ** 32 - 1,
+    );
   }
 
   async *#attach(
@@ -185,7 +211,7 @@ export class SessionServer implements Running<typeof SessionService> {
     signal.addEventListener("abort", abort, { once: true });
     try {
       yield* onlineResponses(this.registry.onlineUserIds().filter(isTold), () => true);
-      yield onlineResponse({ initialComplete: true });
+      yield onlineResponse({ initialComplete: true, lostMsAgo: this.#lostMsAgo });
       for await (const batch of edges)
         yield* onlineResponses([...new Set(batch)], (userId) => this.registry.isOnline(userId));
       if (why !== undefined) throw why;
@@ -237,7 +263,8 @@ function onlineResponse({
   onlineUserIds = [],
   offlineUserIds = [],
   initialComplete = false,
+  lostMsAgo = 0,
 }: Partial<WatchOnlineResponse>): WatchOnlineResponse {
   const $typeName = "parley.session.v1.WatchOnlineResponse";
-  return { $typeName, onlineUserIds, offlineUserIds, initialComplete };
+  return { $typeName, onlineUserIds, offlineUserIds, initialComplete, lostMsAgo };
 }

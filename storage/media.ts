@@ -1,7 +1,7 @@
 /** Media as files, named by the hash of their bytes. It must not know which conversation they are in. */
 import { createHash } from "node:crypto";
 import type { FileHandle } from "node:fs/promises";
-import { access, mkdir, open, rename, rm } from "node:fs/promises";
+import { access, mkdir, open, readdir, rename, rm, stat, writeFile } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { ConnectError } from "@connectrpc/connect";
 import type { Random } from "../mesh/random.ts";
@@ -14,13 +14,38 @@ export const mediaChunkBytes = 65_536;
 
 const mediaIdPattern = /^[0-9a-f]{64}$/;
 
-/** Opens the folder, or makes it. One process only: that which has the data directory. */
+/** An upload to which nothing was added for so long has no process any more. Should it have one, it fails and is tried again. */
+const leftoverMs = 3_600_000;
+
+/** Opens the folder, or makes it. Several processes may share it. */
 export async function openMediaFolder(folder: string, random: Random): Promise<MediaStore> {
   const path = resolve(folder);
   const arriving = join(path, "arriving");
-  await rm(arriving, { recursive: true, force: true });
   await mkdir(arriving, { recursive: true, mode: 0o700 });
+  await removeLeftovers(arriving, random);
   return new MediaFolder(path, arriving, random);
+}
+
+/** How old a file is, a new one tells: the folder's clock need not be that of any process. */
+async function removeLeftovers(arriving: string, random: Random): Promise<void> {
+  const probe = newId(random);
+  await writeFile(join(arriving, probe), "", { flag: "wx", mode: 0o600 });
+  const nowMs = await changedMs(join(arriving, probe));
+  for (const name of await readdir(arriving)) {
+    const path = join(arriving, name);
+    const isLeftover = name === probe || nowMs - (await changedMs(path)) > leftoverMs;
+    if (isLeftover) await rm(path, { force: true, recursive: true });
+  }
+}
+
+/** Infinity: it is there no longer. */
+async function changedMs(path: string): Promise<number> {
+  try {
+    return (await stat(path)).mtimeMs;
+  } catch (error) {
+    if (errorCode(error) === "ENOENT") return Infinity;
+    throw error;
+  }
 }
 
 class MediaFolder implements MediaStore {

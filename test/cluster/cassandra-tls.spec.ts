@@ -17,7 +17,7 @@ import { Members } from "./members.ts";
 
 const network = process.env["TEST_NETWORK"] ?? "127.50";
 const address = `${network}.0.32`;
-const mostMs = 60_000;
+const mostMs = 30_000;
 
 describe("Cassandra over TLS", function () {
   this.timeout(120_000);
@@ -101,7 +101,7 @@ describe("Cassandra over TLS", function () {
     [
       "a certificate of another authority",
       () => ({ ...settings(others), PARLEY_CASSANDRA_CA_FILE: ours.caFile }),
-      /unknown ca|certificate unknown|bad certificate|ECONNRESET|closed/i,
+      /alert|ECONNRESET|closed/i,
     ],
     [
       "another name",
@@ -121,9 +121,11 @@ describe("Cassandra over TLS", function () {
       const giveUp = new AbortController();
       const opening = connected(config(bad()), { ...outside, log }, giveUp.signal);
       opening.catch(() => undefined);
-      await asked(mostMs, `a line like ${why.source}, not ${lines.join()}`, () =>
+      await asked(mostMs, `a line like ${why.source}`, () =>
         Promise.resolve(lines.some((line) => why.test(line)) ? true : undefined),
-      );
+      ).catch((cause: unknown): never => {
+        throw new Error(`it said: ${lines.join("") || "nothing"}`, { cause });
+      });
       giveUp.abort(new Error("no longer"));
       await assert.rejects(opening, /no longer/);
     });

@@ -34,7 +34,8 @@ describe("certificates of processes", () => {
     return path;
   };
 
-  before(async () => {
+  before(async function () {
+    this.timeout(300_000);
     const own = await optionsOn(await sharedGround());
     folder = own.options.folder;
     remove = own.remove;

@@ -51,6 +51,8 @@ export class Session {
   /** Commits that were published and those that were indexed, in order. */
   readonly commits: string[] = [];
   readonly mesh = new LocalMesh({ wire: true });
+  /** Ends the streams that there are. */
+  break: () => void = () => undefined;
 
   constructor(id: string) {
     this.id = id;
@@ -68,7 +70,14 @@ export class Session {
   async *#publish(
     requests: AsyncIterable<{ publications: Publication[]; indexedCommits: bigint[] }>,
   ): AsyncGenerator<object> {
-    for await (const { publications, indexedCommits } of requests) {
+    const broken = new Promise<never>((_, reject) => {
+      this.break = () => reject(new ConnectError("the stream broke"));
+    });
+    const each = requests[Symbol.asyncIterator]();
+    for (;;) {
+      const next = await Promise.race([each.next(), broken]);
+      if (next.done === true) return;
+      const { publications, indexedCommits } = next.value;
       this.publications.push(...publications);
       for (const { commit } of publications) if (commit > 0n) this.commits.push(`published`);
       for (const _ of indexedCommits) this.commits.push(`indexed`);
@@ -176,9 +185,7 @@ export class Cluster {
   }
 
   /** The registry as a process sees it. */
-  protected viewOf(_: Identity): ShardRegistry {
-    return this.registry;
-  }
+  protected readonly viewOf: (identity: Identity) => ShardRegistry = () => this.registry;
 
   /** A process begins, and is announced. */
   async add(): Promise<Process> {

@@ -73,7 +73,7 @@ type Step =
   | { readonly t: "gone" | "draining" | "late" | "heard"; readonly nth: number }
   | { readonly t: "fails"; readonly how: "before" | "after" }
   | { readonly t: "send"; readonly nth: number; readonly to: number }
-  | { readonly t: "turns"; readonly count: number };
+  | { readonly t: "turns" | "slow"; readonly count: number };
 
 const nth = fc.nat(processesMax - 1);
 const step: fc.Arbitrary<Step> = fc.oneof(
@@ -81,7 +81,10 @@ const step: fc.Arbitrary<Step> = fc.oneof(
   fc.record({ t: fc.constantFrom("gone" as const, "draining", "late", "heard"), nth }),
   fc.record({ t: fc.constant("fails" as const), how: fc.constantFrom("before" as const, "after") }),
   fc.record({ t: fc.constant("send" as const), nth, to: fc.nat(conversations.length - 1) }),
-  fc.record({ t: fc.constant("turns" as const), count: fc.integer({ min: 1, max: 12 }) }),
+  fc.record({
+    t: fc.constantFrom("turns" as const, "slow"),
+    count: fc.integer({ min: 1, max: 12 }),
+  }),
 );
 
 class Watched extends Cluster {
@@ -90,10 +93,15 @@ class Watched extends Cluster {
   readonly #views: View[] = [];
   readonly #revoked = new Set<string>();
   #operations = 0;
+  /** How long a batch is under way. */
+  #commitTurns = 0;
 
   constructor() {
     super({ shards: shardCount });
     const revoke = this.store.revoke.bind(this.store);
+    this.store.hooks.beforeCommit = async () => {
+      for (let n = this.#commitTurns; n > 0; n -= 1) await turn();
+    };
     this.store.revoke = async (incarnation) => {
       // As long as it takes elsewhere.
       await turn();
@@ -102,11 +110,11 @@ class Watched extends Cluster {
     };
   }
 
-  protected override viewOf(identity: Identity): ShardRegistry {
+  protected override readonly viewOf = (identity: Identity): ShardRegistry => {
     const view = new View(this.registry, (...asked) => this.#replaced(identity, ...asked));
     this.#views.push(view);
     return view;
-  }
+  };
 
   #replaced(
     { id: by }: Identity,
@@ -151,6 +159,9 @@ class Watched extends Cluster {
       case "turns":
         for (let n = 0; n < step.count; n += 1) await turn();
         this.clock.advance(50);
+        return;
+      case "slow":
+        this.#commitTurns = step.count;
     }
   }
 
@@ -197,6 +208,9 @@ class Watched extends Cluster {
   }
 
   #isSettled(): boolean {
+    // One that writes still may learn that it was revoked, and come back under a new id.
+    const told = this.processes.reduce((sum, { outcomes }) => sum + outcomes.length, 0);
+    if (told < this.#operations) return false;
     const ring = ringOf(this.deliveries.present);
     for (let shard = 0; shard < shardCount; shard += 1)
       if (this.registry.owner(shard)?.incarnation !== placeOf(ring, shard)) return false;

@@ -96,6 +96,58 @@ describe("several delivery processes", () => {
     );
   });
 
+  it("know nothing of a conversation any more when its shard comes back to them (P1, P3)", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    first.send(1, "alice", id);
+    await first.outcome(1);
+    cluster.gone(first);
+    await cluster.placed(second);
+    second.send(2, "alice", id);
+    assert.equal(await second.outcome(2), "sent 2");
+    first.identity.end(first.identity.id);
+    cluster.draining(second);
+    await cluster.placed(first);
+    first.send(3, "alice", id);
+    assert.equal(await first.outcome(3), "sent 3");
+  });
+
+  it("claim from exactly the owner that they revoked: who came in between is revoked first, too (P1)", async () => {
+    cluster = new Cluster({ shards: 1 });
+    const { registry, store } = cluster;
+    const before = await registry.replace(0, undefined, "one life");
+    const done: string[] = [];
+    const held = gate();
+    const revoke = store.revoke.bind(store);
+    store.revoke = async (incarnation) => {
+      done.push(`revokes ${incarnation}`);
+      await held.opened;
+      await revoke(incarnation);
+      done.push("revoked");
+    };
+    const claim = registry.replace.bind(registry);
+    registry.replace = async (shard, expected, incarnation) => {
+      const claimed = await claim(shard, expected, incarnation);
+      done.push(
+        `${claimed === undefined ? "does not claim" : "claims"} from ${expected?.incarnation}`,
+      );
+      return claimed;
+    };
+    const process = await cluster.add();
+    await until(() => done.length > 0);
+    await claim(0, before, "other life");
+    held.open();
+    await cluster.placed(process);
+    assert.deepEqual(done, [
+      "revokes one life",
+      "revoked",
+      "does not claim from one life",
+      "revokes other life",
+      "revoked",
+      "claims from other life",
+    ]);
+  });
+
   it("find out on their next write that they were revoked, however late they hear of anything (P1)", async () => {
     const [first, second] = await two();
     const id = cluster.conversationAt(first);
@@ -289,6 +341,22 @@ describe("delivery's fan-out over several session instances", () => {
     for (const n of users.keys()) await process.outcome(200 + n);
     await until(() => new Set(added.told("record")).size === moved.length);
     assert.deepEqual([...new Set(added.told("record"))].toSorted(), moved.toSorted());
+  });
+
+  it("tells everybody at an instance to sync when the stream there broke and is back (P6)", async () => {
+    cluster = new Cluster();
+    const process = await cluster.add();
+    await cluster.placed(process);
+    await talk(process);
+    const [session] = cluster.session;
+    assert.ok(session !== undefined);
+    await until(() => session.told("record").length === 60);
+    assert.deepEqual(session.told("resync"), []);
+    session.break();
+    for (let n = 0; n < 20; n += 1) await turn();
+    cluster.clock.advance(10_000);
+    await until(() => session.told("resync").length > 0);
+    assert.deepEqual(session.told("resync").toSorted(), [...users, "zed"].toSorted());
   });
 
   it("says which commits are indexed, once they are (P6)", async () => {

@@ -4,6 +4,7 @@ import { Code } from "@connectrpc/connect";
 import { pino } from "pino";
 import { World, response, until } from "./world.ts";
 import { encodeRecord } from "../../delivery/record.ts";
+import { unavailable } from "../../mesh/errors.ts";
 import { GrpcMesh } from "../../mesh/grpc/mesh.ts";
 import { LocalMesh } from "../../mesh/local.ts";
 import type { Mesh } from "../../mesh/mesh.ts";
@@ -166,6 +167,40 @@ for (const [mode, start] of Object.entries(meshes)) {
       world.send(4, "alice", direct, 1, { retry: true });
       assert.equal(await world.sentSeq(4), 1);
       assert.equal(world.publications.length, 1, "what failed was never pushed");
+    });
+
+    it("refuses what left before the gateway knew that an earlier send was refused (P4)", async () => {
+      let failing = true;
+      world.answer = (batch) => (failing ? "silent" : [response(batch, Stage.INDEXED)]);
+      await world.start();
+      world.send(1, "alice", direct, 1, {}, 1);
+      const first = await until(() => world.appends[0]);
+      failing = false;
+      world.respond(first, Stage.FAILED, Code.ResourceExhausted, "the disk is full");
+      await world.outcome(1);
+      // On its way when the first one was refused, as is one into another conversation, which is another matter.
+      world.send(2, "alice", direct, 2, {}, 1);
+      world.send(3, "alice", "d:alice:carol", 3, {}, 1);
+      const behind = await world.outcome(2);
+      assert.ok(behind.case === "refused" && behind.value.retryAfterMs > 0);
+      assert.equal(await world.sentSeq(3), 1);
+      world.send(4, "alice", direct, 1, { retry: true }, 3);
+      world.send(5, "alice", direct, 2, { retry: true }, 3);
+      assert.deepEqual([await world.sentSeq(4), await world.sentSeq(5)], [1, 2]);
+    });
+
+    it("refuses what waited behind a search that failed (P4)", async () => {
+      world.kept = { state: stateAt(9, 1n), members, tail: [] };
+      world.findFault = unavailable("the store does not answer");
+      await world.start();
+      world.send(1, "alice", direct, 1, { retry: true }, 1);
+      world.send(2, "alice", direct, 2, {}, 1);
+      const caseOf = async (id: number): Promise<unknown> => (await world.outcome(id)).case;
+      assert.deepEqual([await caseOf(1), await caseOf(2)], ["refused", "refused"]);
+      world.findFault = undefined;
+      world.send(3, "alice", direct, 1, { retry: true }, 3);
+      world.send(4, "alice", direct, 2, { retry: true }, 3);
+      assert.deepEqual([await world.sentSeq(3), await world.sentSeq(4)], [10, 11]);
     });
 
     it("sends a batch of unknown fate again, the same in every bit (P1, P2)", async () => {

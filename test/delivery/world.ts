@@ -76,6 +76,8 @@ export class World {
   readonly outcomes: Outcome[] = [];
   readonly revoked: string[] = [];
   readonly finds: { afterSeq: number }[] = [];
+  /** What a search throws. */
+  findFault: ConnectError | undefined;
   readonly random = seededRandom(1);
   readonly identity = new Identity(this.random);
   readonly deliveries: PeerTable;
@@ -158,6 +160,7 @@ export class World {
     conversationId: string,
     id: number,
     more: { retry?: boolean; knownHeadSeq?: number } = {},
+    refusalsSeen = 0,
   ): void {
     const value = {
       clientId: new Uint8Array(16).fill(id),
@@ -170,6 +173,7 @@ export class World {
       conversationId,
       origin: "g1/1",
       operation: { case: "send", value },
+      refusalsSeen,
     });
   }
 
@@ -244,6 +248,7 @@ export class World {
       }.bind(this),
       findSend: ({ afterSeq }) => {
         this.finds.push({ afterSeq });
+        if (this.findFault !== undefined) throw this.findFault;
         return this.found;
       },
       revoke: ({ incarnation }) => {

@@ -210,6 +210,8 @@ export function spoiltMessage(bytes: Buffer, dice: Dice, depth = 0): Buffer {
 
 type Json = null | boolean | number | string | readonly Json[] | { readonly [key: string]: Json };
 
+const isList = (value: Json): value is readonly Json[] => Array.isArray(value);
+
 function oddJson(dice: Dice): Json {
   switch (dice.below(7)) {
     case 0:
@@ -237,8 +239,8 @@ export function spoiltJson(value: Json, dice: Dice): Json {
   if (value === null || typeof value !== "object" || dice.chance(0.1)) return oddJson(dice);
   const entries = Object.entries(value);
   const [key, inner] = dice.pick(entries) ?? ["", null];
-  if (Array.isArray(value))
-    return value.map((one: Json, at) => (String(at) === key ? spoiltJson(one, dice) : one));
+  if (isList(value))
+    return value.map((one, at) => (String(at) === key ? spoiltJson(one, dice) : one));
   if (dice.chance(0.2)) return { ...value, [dice.pick(edgeTexts)]: oddJson(dice) };
   return { ...value, [key]: spoiltJson(inner, dice) };
 }

@@ -115,6 +115,7 @@ class Witnesses {
     try {
       const { conversationId, seq } = await witness.send(textTo("other", "all is well"));
       await within(answerMs, "a healthy message", other.inbox.record(conversationId, seq));
+      await other.moveCursor({ conversationId, deliveredSeq: seq, readSeq: seq });
       this.said += 1;
       return undefined;
     } catch (error) {

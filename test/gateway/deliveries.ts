@@ -46,7 +46,16 @@ export function operationOf(conversationId: string, operation: Operation["operat
   const $typeName = "parley.delivery.v1.Operation";
   const userId = "ann";
   const origin = "g/1";
-  return { $typeName, operationId: 0, userId, origin, conversationId, operation, epoch: 0n };
+  return {
+    $typeName,
+    operationId: 0,
+    userId,
+    origin,
+    conversationId,
+    operation,
+    epoch: 0n,
+    refusalsSeen: 0,
+  };
 }
 
 /** The number of a send, by its client_id; 0: it is none. */

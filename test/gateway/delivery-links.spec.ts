@@ -207,6 +207,30 @@ for (const wire of [false, true]) {
       assert.deepEqual(epochs(), [before + 1n]);
     });
 
+    it("each send says how many refusals were seen of the stream (P4)", async () => {
+      await all.open(left, 0);
+      all.sends(zero, 1, 2, 3);
+      await settle();
+      const [first, second, third] = left.operations.splice(0);
+      assert.ok(first !== undefined && second !== undefined && third !== undefined);
+      const refused = { $typeName: "parley.delivery.v1.Refused", message: "" } as const;
+      const forNow = { ...refused, code: Code.Unavailable, retryAfterMs: 500 };
+      left.settle(first, { case: "refused", value: forNow });
+      left.settle(second, {
+        case: "refused",
+        value: { ...forNow, code: Code.NotFound, retryAfterMs: 0 },
+      });
+      left.settle(third, sentAt(1));
+      await settle();
+      all.sends(zero, 4);
+      await settle();
+      const seen = [first, ...left.operations].map((one) => [numberOf(one), one.refusalsSeen]);
+      assert.deepEqual(seen, [
+        [1, 1],
+        [4, 2],
+      ]);
+    });
+
     it("an owner that refuses though the map names it is asked again after 20 ms, then twice as long, up to 1 s", async () => {
       all.own(left, 0);
       all.sends(zero, 1, 2);

@@ -22,8 +22,12 @@ import { asked } from "../support/within.ts";
 const boundMs = 20_000;
 const hourMs = 3_600_000;
 
-/** Waits are shorter on it, so that tests are. */
-const hurried: Clock = { ...systemClock, after: (ms, run) => systemClock.after(ms / 4, run) };
+/** How often files are looked at, and when the others are asked a second time: sooner, so that tests are. What others are given to answer is not. */
+const hurriedMs = 5_000;
+const hurried: Clock = {
+  ...systemClock,
+  after: (ms, run) => systemClock.after(ms === hurriedMs ? 400 : ms, run),
+};
 
 const unserved = (): never => {
   throw new ConnectError("nothing is served here", Code.Unimplemented);
@@ -106,16 +110,20 @@ describe("a process is let in before it is announced", function () {
 
   const present = (): string[] => watching.instances("session").present.map(({ id }) => id);
 
-  const until = (what: string, look: () => boolean): Promise<true> =>
-    asked(boundMs, what, () => Promise.resolve(look() ? true : undefined));
+  async function until(what: string, look: () => boolean): Promise<void> {
+    try {
+      await asked(boundMs, what, () => Promise.resolve(look() ? true : undefined));
+    } catch (cause) {
+      const said = running.map((one) => `${one.mesh}: ${one.problems().join("; ")}`).join("\n");
+      throw new Error(`not within ${boundMs} ms: ${what}\n${said}\n${lines.join("")}`, { cause });
+    }
+  }
 
-  const ready = (process: RunningProcess): Promise<true> =>
+  const ready = (process: RunningProcess): Promise<void> =>
     until("its readiness", () => process.problems().length === 0);
 
-  const says = (process: RunningProcess, why: RegExp): Promise<true> =>
-    until(`${why.source}, not ${process.problems().join("; ")}`, () =>
-      process.problems().some((one) => why.test(one)),
-    );
+  const says = (process: RunningProcess, why: RegExp): Promise<void> =>
+    until(why.source, () => process.problems().some((one) => why.test(one)));
 
   /** Announces somebody who is not there, or not as a process is. */
   const announce = (address: string): Promise<unknown> => {
@@ -168,27 +176,29 @@ describe("a process is let in before it is announced", function () {
   for (const [says_, good, bad, why] of strangers) {
     it(`with ${says_}: it is not announced, says why, in the log only once, and does not end`, async () => {
       const first = await start(await good());
+      const second = await start(await good());
       await ready(first);
+      await ready(second);
       lines.length = 0;
       const stranger = await start(await bad());
       let tries = 0;
       await says(stranger, why);
       // Some tries.
       await until("a while", () => (tries += 1) > 10);
-      assert.deepEqual(present(), [first.id]);
+      assert.deepEqual(present(), [first.id, second.id].sort());
       assert.deepEqual(first.problems(), []);
       assert.equal(lines.filter((line) => /it is not announced/.test(line)).length, 1);
     });
   }
 
   it("once its files are good it is announced, without a start", async () => {
-    const first = await start(await write("good", ca));
-    await ready(first);
-    const second = await start(await write("second", other));
-    await says(second, /no other process lets it in/);
-    await write("second", ca);
-    await ready(second);
-    assert.equal(present().length, 2);
+    const good = await write("good", ca);
+    for (const one of await Promise.all([start(good), start(good)])) await ready(one);
+    const third = await start(await write("third", other));
+    await says(third, /no other process lets it in/);
+    await write("third", ca);
+    await ready(third);
+    assert.equal(present().length, 3);
   });
 
   it("nobody waits for those who are not there", async () => {
@@ -204,12 +214,13 @@ describe("a process is let in before it is announced", function () {
   it("nor for one who takes connections and says nothing; should it refuse later, it goes again", async () => {
     const silent: Socket[] = [];
     let isSilent = true;
-    await announce(
-      await listener((socket) => {
-        if (isSilent) silent.push(socket);
-        else socket.destroy();
-      }),
-    );
+    for (let count = 0; count < 2; count += 1)
+      await announce(
+        await listener((socket) => {
+          if (isSilent) silent.push(socket);
+          else socket.destroy();
+        }),
+      );
     const one = await start(await write("good", ca));
     await ready(one);
     isSilent = false;
@@ -218,7 +229,8 @@ describe("a process is let in before it is announced", function () {
   });
 
   it("one that lets it in is enough", async () => {
-    await announce(await listener((socket) => socket.destroy()));
+    for (let count = 0; count < 3; count += 1)
+      await announce(await listener((socket) => void socket.destroy()));
     const one = await start(await write("good", ca));
     await says(one, /like the delivery at 127/);
     await directories.open().join(
@@ -252,8 +264,9 @@ describe("a process is let in before it is announced", function () {
   }
 
   it("what it was before at the same address, under a lease that is not over, does not let it in", async () => {
-    const first = await start(await write("good", ca));
-    await ready(first);
+    const good = await write("good", ca);
+    const [first, second] = await Promise.all([start(good), start(good)]);
+    await Promise.all([ready(first), ready(second)]);
     const port = await listener(undefined);
     servers.pop()?.close();
     await announce(port);
@@ -267,19 +280,29 @@ describe("a process is let in before it is announced", function () {
     assert.deepEqual(first.problems(), []);
   });
 
-  it("all at once: all are announced, and a stranger among them goes again", async () => {
-    const settings = await Promise.all([
-      ...["a", "b", "c"].map((name) => write(name, ca)),
-      write("bad", other),
-    ]);
-    const all = await Promise.all(settings.map(start));
-    const [stranger, ...good] = all.reverse();
-    assert.ok(stranger !== undefined);
-    await says(stranger, /no other process lets it in/);
-    await until("all others", () => present().length === 3);
-    for (const one of good) assert.deepEqual(one.problems(), []);
-    assert.deepEqual(present(), good.map(({ id }) => id).sort());
-  });
+  for (const place of [0, 3]) {
+    it(`all at once, a stranger the ${place === 0 ? "first" : "last"} of them: all others are announced, and it goes again`, async () => {
+      const good = await write("good", ca);
+      const settings = [good, good, good].toSpliced(place, 0, await write("bad", other));
+      const all: RunningProcess[] = [];
+      for (const one of settings) {
+        const process = await start(one);
+        all.push(process);
+        // Nobody keeps the first out, and it is announced before any other.
+        if (place === 0 && all.length === 1) await ready(process);
+      }
+      const [stranger] = all.splice(place, 1);
+      assert.ok(stranger !== undefined);
+      await says(stranger, /no other process lets it in/);
+      for (const one of all) await ready(one);
+      const expected = (): string =>
+        all
+          .map(({ id }) => id)
+          .sort()
+          .join();
+      await until("the others alone", () => present().join() === expected());
+    });
+  }
 
   it("what will be wrong with its certificate is said while it is ready, and in the log", async () => {
     const settings = await write("good", ca, { untilMs: hourMs });

@@ -480,6 +480,23 @@ for (const [name, startMesh] of Object.entries(meshes)) {
       assert.equal(await tested.shown(theirs), `${theirs} online`);
     });
 
+    it("says nobody is offline who may be announced elsewhere still, where a session instance went away before it began (P7)", async () => {
+      const { said, peer } = await session("s2");
+      sessions.replace([peer]);
+      said.lostMsAgo = 4_000;
+      const tested = await presence();
+      await heard(tested, said);
+      await assert.rejects(tested.shown("alice"), { code: Code.Unavailable });
+      clock.advance(graceMs - 4_001);
+      await assert.rejects(tested.shown("alice"), { code: Code.Unavailable });
+      said.begins("alice");
+      await heard(tested, said);
+      clock.advance(1);
+      await tested.ready();
+      assert.equal(await tested.shown("alice"), "alice online");
+      assert.equal(await tested.shown("bob"), "bob offline 0");
+    });
+
     it("waits for nobody to be announced where a session instance went away as it said", async () => {
       const [, two, one, peer] = await twoSessions();
       const tested = await presence();

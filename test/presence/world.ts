@@ -25,6 +25,8 @@ export class ScriptedSession {
   readonly online = new Set<string>();
   /** False: the list of who is online has no end. */
   completes = true;
+  /** 0: none. */
+  lostMsAgo = 0;
   readonly asked: WatchOnlineRequest[] = [];
   #told: Told[] = [];
   readonly service: ServiceImpl<typeof SessionService> = {
@@ -38,7 +40,8 @@ export class ScriptedSession {
       const told = { pipe: new Pipe<WatchOnlineResponse>(10_000), isTold };
       this.#told = [...this.#told.filter(({ pipe }) => !pipe.ended), told];
       this.asked.push(request);
-      say(told, { onlineUserIds: [...this.online], initialComplete: this.completes });
+      const { completes: initialComplete, lostMsAgo } = this;
+      say(told, { onlineUserIds: [...this.online], initialComplete, lostMsAgo });
       return told.pipe;
     },
   };
@@ -75,6 +78,7 @@ function say(
     onlineUserIds = [],
     offlineUserIds = [],
     initialComplete = false,
+    lostMsAgo = 0,
   }: Partial<WatchOnlineResponse>,
 ): void {
   pipe.offer({
@@ -82,6 +86,7 @@ function say(
     onlineUserIds: onlineUserIds.filter(isTold),
     offlineUserIds: offlineUserIds.filter(isTold),
     initialComplete,
+    lostMsAgo,
   });
 }
 

@@ -63,6 +63,8 @@ for (const [name, start] of Object.entries(meshes)) {
     let problems: () => string[];
     let openCommits: () => number;
     let gateways: PeerTable;
+    let sessions: PeerTable;
+    let clock: ManualClock;
 
     const present = (...ids: string[]) =>
       ids.map((id) => peerOf(id, mesh.transport(GatewayService)));
@@ -70,9 +72,12 @@ for (const [name, start] of Object.entries(meshes)) {
     async function serve(changed: Partial<SessionConfig> = {}): Promise<void> {
       mesh = await start();
       gateways = new PeerTable();
-      const around = surroundingsOn(mesh, new ManualClock(), (service) =>
-        service === GatewayService ? gateways : undefined,
-      );
+      sessions = new PeerTable();
+      clock = new ManualClock();
+      const around = surroundingsOn(mesh, clock, (service) => {
+        if (service === GatewayService) return gateways;
+        return service === SessionService ? sessions : undefined;
+      });
       const running = new SessionServer(around, { ...config, ...changed });
       mesh.serve(SessionService, running.service);
       await running.start();
@@ -213,6 +218,24 @@ for (const [name, start] of Object.entries(meshes)) {
         ]),
         [["g2", 1, "phone", "b1"]],
       );
+    });
+
+    it("says with the list how long ago another instance went away without a word (P7)", async () => {
+      await serve();
+      const lostMsAgo = async (): Promise<number> => {
+        const watcher = watch();
+        await watcher.until((received) => received.some(({ initialComplete }) => initialComplete));
+        return watcher.received.find(({ initialComplete }) => initialComplete)?.lostMsAgo ?? -1;
+      };
+      const peer = (id: string, draining = false) =>
+        peerOf(id, mesh.transport(SessionService), { draining });
+      sessions.replace([peer("s1"), peer("s2"), peer("s3", true)]);
+      sessions.replace([peer("s1"), peer("s2")]);
+      clock.advance(500);
+      assert.equal(await lostMsAgo(), 0);
+      sessions.replace([peer("s1")]);
+      clock.advance(2_000);
+      assert.equal(await lostMsAgo(), 2_001);
     });
 
     it("lists everybody online first, in bounded messages, then tells every change (P7)", async () => {
