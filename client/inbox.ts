@@ -130,6 +130,7 @@ export class Inbox {
     const outcome = applyDelta(timeline, delta, me, this.#limits, how);
     if (delta.left) cursors.forget(timeline.id);
     this.#deliver(timeline, outcome, keptBefore);
+    this.#recount(timeline);
     this.#receipts(
       timeline,
       { deliveredSeq: before.peersDeliveredSeq, readSeq: before.peersReadSeq },
@@ -182,22 +183,33 @@ export class Inbox {
   }
 
   cursor(cursor: Cursor): void {
-    const { events, cursors } = this.#parts;
+    const { cursors } = this.#parts;
     const { conversationId, userId, deliveredSeq, readSeq } = cursor;
     const timeline = this.#timelines.get(conversationId);
     if (timeline === undefined) return;
     if (userId === this.#parts.me()) {
       cursors.told(conversationId, deliveredSeq, readSeq);
       const { summary } = timeline;
-      summary.deliveredSeq = Math.max(summary.deliveredSeq, deliveredSeq);
-      if (!this.#read(timeline, readSeq)) this.#touch(timeline);
+      const hasMore = Math.max(deliveredSeq, readSeq) > summary.deliveredSeq;
+      if (hasMore) summary.deliveredSeq = Math.max(deliveredSeq, readSeq);
+      if (this.#read(timeline, readSeq)) this.#cursorMoved(conversationId, userId, summary);
+      else if (hasMore) {
+        this.#touch(timeline);
+        this.#cursorMoved(conversationId, userId, summary);
+      }
     } else {
-      const before = moveCursor(timeline, cursor);
-      if (before === undefined) return;
+      const move = moveCursor(timeline, cursor);
+      if (move === undefined) return;
       this.#touch(timeline);
-      this.#receipts(timeline, before, cursor);
+      this.#receipts(timeline, move.before, move.now);
+      this.#cursorMoved(conversationId, userId, move.now);
     }
-    events.emit("cursor", { conversationId, userId, deliveredSeq, readSeq });
+  }
+
+  /** What came late is told as what is known: neither part goes back. */
+  #cursorMoved(conversationId: string, userId: string, pair: CursorPair): void {
+    const { deliveredSeq, readSeq } = pair;
+    this.#parts.events.emit("cursor", { conversationId, userId, deliveredSeq, readSeq });
   }
 
   /** The user has seen all up to `seq`; undefined: all that was handed. */
@@ -264,8 +276,22 @@ export class Inbox {
     const moved = readTo(timeline, seq, this.#parts.me());
     if (!moved) return false;
     this.#touch(timeline);
-    if (timeline.countStale) this.#parts.unknown();
+    this.#recount(timeline);
     return true;
+  }
+
+  /** The server has taken a cursor of the caller. */
+  told(conversation: string): void {
+    this.keep(conversation);
+    const timeline = this.#timelines.get(conversation);
+    if (timeline !== undefined) this.#recount(timeline);
+  }
+
+  /** Asks for the count where it is a guess; before the server has the cursor its own would be of an older one. */
+  #recount(timeline: Timeline): void {
+    if (!timeline.countStale) return;
+    const { toldReadSeq } = this.#parts.cursors.plan(timeline.id);
+    if (toldReadSeq >= timeline.summary.readSeq) this.#parts.unknown();
   }
 
   /** Tells of the own messages that a cursor has come to. */

@@ -26,15 +26,22 @@ export interface CursorPair {
   readonly readSeq: number;
 }
 
-/** Takes another member's cursor over, and gives the one before; both parts only grow. Undefined: nothing new. */
-export function moveCursor(timeline: Timeline, cursor: Cursor): CursorPair | undefined {
+export interface CursorMove {
+  readonly before: CursorPair;
+  readonly now: CursorPair;
+}
+
+/** Takes another member's cursor over; both parts only grow. Undefined: nothing new, or of somebody who is no member any more. */
+export function moveCursor(timeline: Timeline, cursor: Cursor): CursorMove | undefined {
   const { peers, summary } = timeline;
+  if (timeline.formerMembers.has(cursor.userId)) return undefined;
   const known = peers.get(cursor.userId);
   if (known === undefined && peers.size >= peersMax) return undefined;
   const deliveredSeq = Math.max(known?.deliveredSeq ?? 0, cursor.deliveredSeq, cursor.readSeq);
   const readSeq = Math.max(known?.readSeq ?? 0, cursor.readSeq);
   if (known?.deliveredSeq === deliveredSeq && known.readSeq === readSeq) return undefined;
-  peers.set(cursor.userId, { deliveredSeq, readSeq });
+  const now = { deliveredSeq, readSeq };
+  peers.set(cursor.userId, now);
   if (peers.size >= othersOf(timeline)) {
     const all = [...peers.values()];
     const leastDelivered = Math.min(...all.map((peer) => peer.deliveredSeq));
@@ -42,7 +49,7 @@ export function moveCursor(timeline: Timeline, cursor: Cursor): CursorPair | und
     summary.peersDeliveredSeq = Math.max(summary.peersDeliveredSeq, leastDelivered);
     summary.peersReadSeq = Math.max(summary.peersReadSeq, leastRead);
   }
-  return known ?? { deliveredSeq: 0, readSeq: 0 };
+  return { before: known ?? { deliveredSeq: 0, readSeq: 0 }, now };
 }
 
 export function receiptOf(timeline: Timeline, seq: number): Receipt {

@@ -21,6 +21,9 @@ export interface TimelineLimits {
   readonly pageMax: number;
 }
 
+/** Late cursors come within seconds: only the last ones to leave matter. */
+const formerMembersMax = 256;
+
 /** Seqs that the app is not handed: they can be looked for with `history` where `more` is true. */
 export interface Gap {
   readonly from: number;
@@ -51,6 +54,8 @@ export interface Timeline {
   /** The last handed record's; undefined where nothing was. */
   ordinal: number | undefined;
   readonly peers: Map<string, { deliveredSeq: number; readSeq: number }>;
+  /** Removed by what was handed: cursors of theirs that come late are nobody's. */
+  readonly formerMembers: Set<string>;
   left: boolean;
   /** The unread count is a guess: a sync tells. */
   countStale: boolean;
@@ -75,6 +80,7 @@ export function newTimeline(id: string): Timeline {
     keptFrom: 0,
     ordinal: undefined,
     peers: new Map(),
+    formerMembers: new Set(),
     left: false,
     countStale: false,
     fruitless: 0,
@@ -239,9 +245,10 @@ function hand(timeline: Timeline, found: LogRecord, me: string, limits: Timeline
   trim(timeline, limits.keptMax);
   if (record.seq >= summary.headSeq) summary.headTimeMs = record.timeMs;
   summary.headSeq = Math.max(summary.headSeq, record.seq);
+  if (record.body.case === "membership") keepPeers(timeline, record.body.value);
   if (record.seq > timeline.toldTo) count(timeline, record, me);
-  // Sending reads, too.
-  if (record.senderId === me) readTo(timeline, record.seq, me);
+  // Writing reads, too; a change of the members does not.
+  if (record.senderId === me && record.body.case === "message") readTo(timeline, record.seq, me);
   return record;
 }
 
@@ -265,12 +272,24 @@ function count(timeline: Timeline, record: LogRecord, me: string): void {
   else if (record.senderId !== me && record.seq > summary.readSeq) summary.unreadCount += 1;
 }
 
+/** Whose cursors count, whether the server's summary knew of the change or not. */
+function keepPeers(timeline: Timeline, { added, removed }: MembershipChange): void {
+  for (const user of added) timeline.formerMembers.delete(user);
+  for (const user of removed) {
+    timeline.peers.delete(user);
+    timeline.formerMembers.add(user);
+  }
+  for (const user of timeline.formerMembers) {
+    if (timeline.formerMembers.size <= formerMembersMax) break;
+    timeline.formerMembers.delete(user);
+  }
+}
+
 function changeMembers(timeline: Timeline, change: MembershipChange, me: string): void {
   const { summary } = timeline;
   const members = summary.memberCount + change.added.length - change.removed.length;
   summary.memberCount = Math.max(0, members);
   if (change.title !== undefined) summary.title = change.title;
-  for (const user of change.removed) timeline.peers.delete(user);
   if (change.removed.includes(me)) timeline.left = true;
   if (change.added.includes(me)) timeline.left = false;
 }

@@ -10,7 +10,7 @@ interface Config extends OwnConfig {
   readonly delivery: DeliveryConfig;
 }
 
-const delivery: ServiceProcess<typeof DeliveryService, Config> = {
+export const delivery: ServiceProcess<typeof DeliveryService, Config> = {
   name: "delivery",
   service: DeliveryService,
   readConfig: (read: EnvReader) => ({ ...withoutEdge(read), delivery: deliveryConfig(read) }),

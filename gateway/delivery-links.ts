@@ -140,17 +140,20 @@ export class DeliveryLinks implements StreamEvents {
 
   /** Fails what has waited for too long: it may have been done all the same, as a retry will find out. */
   expire(nowMs: number): void {
+    const ahead: Waiting[] = [];
     for (const stream of this.#streams.values()) {
       const over = stream.expired(nowMs);
       for (const waiting of over) waiting.untilMs = told;
-      this.#fail(over, noAnswer);
+      ahead.push(...over);
     }
-    for (const held of this.#held) {
-      if (held === undefined) continue;
-      const before = held.size;
-      const over = held.expired(nowMs);
-      this.#size -= before - held.size;
-      this.#fail(over, noAnswer);
+    this.#fail(ahead, noAnswer);
+    for (const [shard, held] of this.#held.entries()) {
+      if (held !== undefined)
+        this.#expireHeld(
+          held,
+          nowMs,
+          ahead.filter((waiting) => waiting.shard === shard),
+        );
     }
   }
 
@@ -169,7 +172,6 @@ export class DeliveryLinks implements StreamEvents {
       return;
     }
     this.#size -= 1;
-    waiting.operation = undefined;
     if (waiting.untilMs !== told) {
       if (outcome.case === "refused") {
         const { code, message, retryAfterMs } = outcome.value;
@@ -178,6 +180,11 @@ export class DeliveryLinks implements StreamEvents {
         waiting.settled(outcome);
       }
     }
+    const held = this.#held[shard];
+    // It comes again, and what waits here to follow it must not go before.
+    if (held !== undefined && outcome.case === "refused" && outcome.value.retryAfterMs > 0)
+      this.#expireHeld(held, told, [waiting]);
+    waiting.operation = undefined;
     if (this.#held[shard] !== undefined) this.#shown(shard, stream);
   }
 
@@ -269,6 +276,13 @@ export class DeliveryLinks implements StreamEvents {
     this.#open[shard] = stream;
     this.#held[shard] = undefined;
     for (const waiting of held.takeAll()) this.#send(stream, waiting);
+  }
+
+  #expireHeld(held: HeldShard, nowMs: number, ahead: readonly Waiting[]): void {
+    const before = held.size;
+    const over = held.expired(nowMs, ahead);
+    this.#size -= before - held.size;
+    this.#fail(over, noAnswer);
   }
 
   #merge(held: HeldShard): Waiting[] {

@@ -39,11 +39,11 @@ export class HeldShard {
 
   /**
    * Those whose time is over, to be told. Where one of them is a send, those of its sender that were to follow it in its conversation are over
-   * with it, since it comes again, if at all, behind them.
+   * with it, since it comes again, if at all, behind them. So are those that were to follow one of `ahead`.
    */
-  expired(nowMs: number): Waiting[] {
+  expired(nowMs: number, ahead: readonly Waiting[] = []): Waiting[] {
     const over: Waiting[] = [];
-    const broken = new Set<string>();
+    const broken = new Set(ahead.flatMap((waiting) => orderKey(waiting) ?? []));
     const goesOn = (waiting: Waiting): boolean => {
       const late = waiting.untilMs <= nowMs;
       if (!late && broken.size === 0) return true;

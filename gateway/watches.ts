@@ -49,6 +49,8 @@ interface Watch {
 }
 
 const snapshotMs = 10_000;
+/** When parts that nobody waits for are asked for again. */
+const againMs = 1_000;
 /** Sets that are split anew in one turn, when instances come and go. */
 const splitAtOnce = 500;
 
@@ -59,6 +61,8 @@ export class PresenceLinks implements PresenceTold<Ask> {
   readonly #links = new Map<string, Link>();
   readonly #watches = new Map<number, Watch>();
   readonly #asks = new Set<Ask>();
+  /** Parts that nobody waits for and that could not be answered. */
+  readonly #unanswered = new Set<{ readonly link: Link; readonly watch: Watch }>();
   #due: Due[] = [];
   #ring = new Ring([]);
   #unwatch: Cancel = () => undefined;
@@ -208,8 +212,11 @@ export class PresenceLinks implements PresenceTold<Ask> {
         if (held.link === link) earlier.held.delete(userId);
     }
     if (code !== 0) {
-      if (!link.isAsked(connection)) this.#forget(watch);
-      if (ask !== undefined) this.#refuse(ask, message);
+      if (ask === undefined) this.#askAgain(link, watch);
+      else {
+        if (!link.isAsked(connection)) this.#forget(watch);
+        this.#refuse(ask, message);
+      }
     } else if (ask === undefined || !this.#asks.has(ask)) {
       const mine = presences.filter(({ userId }) => this.#linkOf(userId) === link);
       this.#tell({ connections: [connection], presences: this.#free(link, watch, mine) });
@@ -267,6 +274,24 @@ export class PresenceLinks implements PresenceTold<Ask> {
     }
     held.clear();
     this.#tell({ connections: [watch.connection], presences: free });
+  }
+
+  /** Nobody waits for this part, so nobody hears that it could not be answered: it is sent again until it is, or is no part any more. */
+  #askAgain(link: Link, watch: Watch): void {
+    this.#unanswered.add({ link, watch });
+    if (this.#unanswered.size > 1) return;
+    this.#surroundings.clock.after(againMs, () => {
+      const all = [...this.#unanswered];
+      this.#unanswered.clear();
+      for (const { link, watch } of all) {
+        const { connection, userId } = watch;
+        const userIds = link.watched(connection);
+        if (this.#watches.get(connection) !== watch || this.#links.get(link.id) !== link) continue;
+        if (userIds.length === 0 || link.isAsked(connection)) continue;
+        const $typeName = "parley.presence.v1.WatchSet";
+        link.set({ $typeName, connection, userId, userIds: [...userIds] }, undefined);
+      }
+    });
   }
 
   /** A part could not be answered: the connection watches nobody. */

@@ -15,7 +15,7 @@ interface Config extends OwnConfig {
   readonly presence: PresenceConfig;
 }
 
-const presence: ServiceProcess<typeof PresenceService, Config> = {
+export const presence: ServiceProcess<typeof PresenceService, Config> = {
   name: "presence",
   service: PresenceService,
   readConfig: (read: EnvReader) => ({ ...withoutEdge(read), presence: presenceConfig(read) }),

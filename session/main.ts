@@ -16,7 +16,7 @@ interface Config extends OwnConfig {
   readonly session: SessionConfig;
 }
 
-const session: ServiceProcess<typeof SessionService, Config> = {
+export const session: ServiceProcess<typeof SessionService, Config> = {
   name: "session",
   service: SessionService,
   readConfig: (read: EnvReader) => ({ ...withoutEdge(read), session: sessionConfig(read) }),

@@ -8,7 +8,7 @@ import type { Surroundings } from "../lifecycle.ts";
 import { bytes, Keys } from "./keys.ts";
 import { keepLine } from "./line.ts";
 import type { Attempt, Line } from "./line.ts";
-import { Members } from "./members.ts";
+import { Members, type OpenChannel } from "./members.ts";
 import { announce } from "./membership.ts";
 import type { EtcdMembership, MembershipSettings } from "./membership.ts";
 import { EtcdShards } from "./shards.ts";
@@ -32,6 +32,8 @@ export interface EtcdConfig {
 export interface EtcdOpening {
   /** Ends the wait for etcd, by its reason. */
   readonly signal?: AbortSignal;
+  /** Ways to its members, if not gRPC's. */
+  readonly channel?: OpenChannel;
 }
 
 /**
@@ -41,10 +43,10 @@ export interface EtcdOpening {
 export async function openEtcdDirectory(
   config: EtcdConfig,
   surroundings: Pick<Surroundings, "clock" | "random" | "log">,
-  { signal }: EtcdOpening = {},
+  { signal, channel }: EtcdOpening = {},
 ): Promise<Directory> {
   signal?.throwIfAborted();
-  const directory = new EtcdDirectory(config, surroundings);
+  const directory = new EtcdDirectory(config, surroundings, channel);
   const giveUp = (): void => directory.fail(signal?.reason);
   signal?.addEventListener("abort", giveUp);
   try {
@@ -75,9 +77,10 @@ class EtcdDirectory implements Directory {
   constructor(
     { endpoints, prefix, shards, leaseSeconds, tls }: EtcdConfig,
     { clock, random, log }: Pick<Surroundings, "clock" | "random" | "log">,
+    channel: OpenChannel | undefined,
   ) {
     const keys = new Keys(prefix);
-    const members = new Members(endpoints, { clock, random, log }, tls);
+    const members = new Members(endpoints, { clock, random, log }, { tls, channel });
     this.shards = new EtcdShards(shards, members, keys);
     const view = new View(keys, this.shards, log);
     this.#settings = { clock, random, log, members, keys, view, leaseSeconds };

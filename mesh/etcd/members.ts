@@ -11,7 +11,7 @@ import { sleep } from "../clock.ts";
 import type { Clock } from "../clock.ts";
 import { unavailable } from "../errors.ts";
 import { createGrpcTransport } from "../grpc/transport.ts";
-import type { GrpcTransport } from "../grpc/transport.ts";
+import type { GrpcTransport, GrpcTransportOptions } from "../grpc/transport.ts";
 import type { Random } from "../random.ts";
 
 /** A call that a member leaves without an answer for so long is tried at another. */
@@ -30,11 +30,21 @@ export interface Calls {
   readonly lease: Client<typeof Lease>;
 }
 
+export type OpenChannel = (options: GrpcTransportOptions) => GrpcTransport;
+
+/** How members are reached. */
+export interface Ways {
+  readonly tls?: ClientTlsFiles | undefined;
+  /** gRPC's, if not given. */
+  readonly channel?: OpenChannel | undefined;
+}
+
 export class Members {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #endpoints: readonly string[];
   readonly #tls: ClientTls | undefined;
+  readonly #channel: OpenChannel;
   readonly #closing = new AbortController();
   readonly #open = new Set<GrpcTransport>();
   /** Connections for single calls, by number of the member. */
@@ -45,13 +55,14 @@ export class Members {
   constructor(
     endpoints: readonly string[],
     { clock, random, log }: { clock: Clock; random: Random; log: Logger },
-    tls?: ClientTlsFiles,
+    { tls, channel = createGrpcTransport }: Ways = {},
   ) {
     if (endpoints.length === 0) throw new Error("etcd has no endpoints");
     this.#clock = clock;
     this.#random = random;
     this.#endpoints = endpoints;
     this.#tls = tls === undefined ? undefined : new ClientTls(tls, log);
+    this.#channel = channel;
     this.#present = this.any();
   }
 
@@ -72,7 +83,7 @@ export class Members {
   /** A new connection, without another's backoff. Whoever asked for it closes it. Throws where no certificate can be had. */
   connect(number: number): GrpcTransport {
     const endpoint = this.endpoint(number);
-    return createGrpcTransport({
+    return this.#channel({
       address: endpoint.replace(/^https?:\/\//, "").replace(/\/$/, ""),
       clock: this.#clock,
       maxMessageBytes,

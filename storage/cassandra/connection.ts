@@ -1,5 +1,5 @@
 /** The way to Cassandra: connections, bounded requests, and what an error means. It must not know what is asked. */
-import { auth, Client, errors, policies, types, type QueryOptions } from "cassandra-driver";
+import { auth, Client, errors, policies, types } from "cassandra-driver";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { checkServerIdentity } from "node:tls";
 import type { ConnectionOptions } from "node:tls";
@@ -9,7 +9,7 @@ import { type Clock, sleep } from "../../mesh/clock.ts";
 import { overloaded, unavailable } from "../../mesh/errors.ts";
 import type { Random } from "../../mesh/random.ts";
 import type { CassandraConfig } from "../config.ts";
-import { Nodes } from "./nodes.ts";
+import type { Asked, Nodes, Page, Row, Statement } from "./nodes.ts";
 
 export interface Outside {
   readonly clock: Clock;
@@ -17,9 +17,7 @@ export interface Outside {
   readonly log: Logger;
 }
 
-export interface Query {
-  readonly query: string;
-  readonly params: readonly unknown[];
+export interface Query extends Statement {
   /** What it changes is in this partition, of whatever table. */
   readonly partition: string;
 }
@@ -166,9 +164,8 @@ export function messageOf(error: unknown): string {
 }
 
 export class Connection {
-  readonly #client: Client;
   readonly #nodes: Nodes;
-  readonly #config: Pick<CassandraConfig, "datacenter" | "inFlightMax" | "replication">;
+  readonly #config: Pick<CassandraConfig, "inFlightMax" | "replication">;
   readonly #outside: Outside;
   #underWay = 0;
   readonly #waiting: (() => void)[] = [];
@@ -177,12 +174,11 @@ export class Connection {
   #failure: string | undefined;
 
   constructor(
-    client: Client,
-    config: Pick<CassandraConfig, "datacenter" | "inFlightMax" | "replication">,
+    nodes: Nodes,
+    config: Pick<CassandraConfig, "inFlightMax" | "replication">,
     outside: Outside,
   ) {
-    this.#client = client;
-    this.#nodes = new Nodes(client, config.datacenter);
+    this.#nodes = nodes;
     this.#config = config;
     this.#outside = outside;
   }
@@ -207,17 +203,13 @@ export class Connection {
   }
 
   /** Reads; tried again for a while. */
-  async read(
-    query: string,
-    params: readonly unknown[],
-    options: QueryOptions = {},
-  ): Promise<types.ResultSet> {
+  async read(query: string, params: readonly unknown[], asked: Asked = {}): Promise<Page> {
     this.admit();
     const { clock } = this.#outside;
     const untilMs = clock.monotonic() + readForMs;
     for (let tries = 1; ; tries += 1) {
       try {
-        return await this.#once(() => this.#client.execute(query, [...params], options));
+        return await this.#once(() => this.#nodes.execute({ query, params }, asked));
       } catch (error) {
         if (isWrong(error) || clock.monotonic() > untilMs) throw translated(error);
         await this.backOff(tries);
@@ -226,8 +218,8 @@ export class Connection {
   }
 
   /** All rows, page by page. */
-  async rows(query: string, params: readonly unknown[]): Promise<types.Row[]> {
-    const all: types.Row[] = [];
+  async rows(query: string, params: readonly unknown[]): Promise<Row[]> {
+    const all: Row[] = [];
     let pageState: string | undefined;
     do {
       const page = await this.read(query, params, pageState === undefined ? {} : { pageState });
@@ -241,13 +233,10 @@ export class Connection {
   async writeOnce(queries: readonly Query[], consistency: types.consistencies): Promise<void> {
     const [first] = queries;
     if (first === undefined) return;
-    await this.#once(() =>
+    await this.#once<unknown>(() =>
       queries.length === 1
-        ? this.#client.execute(first.query, [...first.params], { consistency })
-        : this.#client.batch(
-            queries.map(({ query, params }) => ({ query, params: [...params] })),
-            { consistency, logged: false, prepare: true },
-          ),
+        ? this.#nodes.execute(first, { consistency })
+        : this.#nodes.batch(queries, consistency),
     );
   }
 

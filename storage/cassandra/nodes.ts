@@ -1,10 +1,41 @@
-/**
- * The nodes that a client has connections to. When all were away, the driver takes up with the first that answers under another object, and
- * forgets the one that has the connections: it works on, but no one asks it, and shutting down the client leaves it alive. So all are kept.
- */
-import type { Client, Host } from "cassandra-driver";
+/** The nodes that carry statements out, as the store sees them, and the driver's client as such. */
+import type { Client, Host, types } from "cassandra-driver";
 
-export class Nodes {
+export type Row = Readonly<Record<string, unknown>>;
+
+export interface Page {
+  readonly rows: readonly Row[];
+  /** Where the next page begins, if there is one. */
+  readonly pageState?: string | null;
+}
+
+export interface Asked {
+  readonly consistency?: types.consistencies;
+  readonly pageState?: string;
+}
+
+export interface Statement {
+  readonly query: string;
+  readonly params: readonly unknown[];
+}
+
+/** Every answer comes within some seconds; what fails does so with the driver's errors, and may have been done, in part or in full. */
+export interface Nodes {
+  execute(statement: Statement, asked: Asked): Promise<Page>;
+  /** Several as one request, not logged: those of one partition are done together or not at all. */
+  batch(statements: readonly Statement[], consistency: types.consistencies): Promise<unknown>;
+  /** How many of the data centre's nodes can be reached. */
+  readonly up: number;
+  /** To be called when something is wrong. */
+  look(): void;
+  shutdown(): Promise<void>;
+}
+
+/**
+ * When all nodes were away, the driver takes up with the first that answers under another object, and forgets the one that has the
+ * connections: it works on, but no one asks it, and shutting down the client leaves it alive. So all are kept.
+ */
+export class DriverNodes implements Nodes {
   readonly #client: Client;
   readonly #datacenter: string;
   readonly #hosts = new Set<Host>();
@@ -15,12 +46,19 @@ export class Nodes {
     this.look();
   }
 
-  /** To be called now and then, and when something is wrong. */
+  execute({ query, params }: Statement, asked: Asked): Promise<Page> {
+    return this.#client.execute(query, [...params], asked);
+  }
+
+  batch(statements: readonly Statement[], consistency: types.consistencies): Promise<unknown> {
+    const queries = statements.map(({ query, params }) => ({ query, params: [...params] }));
+    return this.#client.batch(queries, { consistency, logged: false, prepare: true });
+  }
+
   look(): void {
     for (const host of this.#client.hosts.values()) this.#hosts.add(host);
   }
 
-  /** How many of the data centre's nodes can be reached. */
   get up(): number {
     this.look();
     const down = new Set<string>();

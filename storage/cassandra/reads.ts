@@ -13,6 +13,7 @@ import {
 import { isPresent } from "../history.ts";
 import type { Membership, Opened } from "../ports.ts";
 import type { Connection } from "./connection.ts";
+import type { Row } from "./nodes.ts";
 import {
   bucketOf,
   bucketRecords,
@@ -155,7 +156,7 @@ export class Reads {
   }
 
   /** Each has the group's head, too. */
-  #memberRows(conversationId: string, afterUserId: string, limit: number): Promise<types.Row[]> {
+  #memberRows(conversationId: string, afterUserId: string, limit: number): Promise<Row[]> {
     const query = `SELECT * FROM ${this.#keyspace}.groups WHERE conversation_id = ? AND user_id > ? LIMIT ?`;
     return this.#connection.rows(query, [conversationId, afterUserId, limit]);
   }
@@ -166,7 +167,7 @@ export class Reads {
     return index.flatMap((row) => row ?? []);
   }
 
-  async #indexRow(row: types.Row, userId: string): Promise<IndexRow | undefined> {
+  async #indexRow(row: Row, userId: string): Promise<IndexRow | undefined> {
     const conversationId = String(row["conversation_id"]);
     const $typeName = "parley.storage.v1.IndexRow";
     const state = stateOf(row);
@@ -220,7 +221,7 @@ export class Reads {
       .map((row) => String(row["conversation_id"]));
   }
 
-  #indexRows(userId: string): Promise<types.Row[]> {
+  #indexRows(userId: string): Promise<Row[]> {
     const query = `SELECT * FROM ${this.#keyspace}.user_index WHERE user_id = ?`;
     return this.#connection.rows(query, [userId]);
   }
@@ -242,7 +243,7 @@ export class Reads {
 }
 
 /** A group's row is no member where only its head was written. */
-function memberIn(row: types.Row): Member[] {
+function memberIn(row: Row): Member[] {
   const member = memberOfRow(row);
   return member === undefined ? [] : [member];
 }

@@ -1,5 +1,4 @@
 /** What is in which row: writes as statements, rows as what they mean. Pure. */
-import type { types } from "cassandra-driver";
 import { directUsers } from "../../mesh/ids.ts";
 import type {
   Cell,
@@ -10,6 +9,7 @@ import type {
 } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { readCell, Reader, readState, writeCell, Writer, writeState } from "../codec.ts";
 import type { Query } from "./connection.ts";
+import type { Row } from "./nodes.ts";
 
 /** Records in one partition of a log. */
 export const bucketRecords = 4_096;
@@ -207,24 +207,24 @@ function stateBytes(state: ConversationState): Uint8Array {
   return writer.bytes;
 }
 
-export function stateOf(row: types.Row | undefined): ConversationState | undefined {
+export function stateOf(row: Row | undefined): ConversationState | undefined {
   const head: unknown = row?.["head"];
   return head instanceof Uint8Array ? readState(new Reader(head)) : undefined;
 }
 
-export function cellOf(row: types.Row): Cell {
+export function cellOf(row: Row): Cell {
   const cell: unknown = row["cell"];
   if (!(cell instanceof Uint8Array)) throw new Error("a record's row has no record");
   return readCell(new Reader(cell));
 }
 
-const numberIn = (row: types.Row, column: string): bigint => {
+const numberIn = (row: Row, column: string): bigint => {
   const value: unknown = row[column];
   return typeof value === "bigint" ? value : 0n;
 };
 
 /** A member of a group; undefined where the group's partition has none, only a head. */
-export function memberOfRow(row: types.Row): Member | undefined {
+export function memberOfRow(row: Row): Member | undefined {
   if (typeof row["user_id"] !== "string") return undefined;
   const membership = numberIn(row, "membership");
   const read = numberIn(row, "read");
@@ -238,11 +238,11 @@ export function memberOfRow(row: types.Row): Member | undefined {
 }
 
 /** Where the index's user left a group; 0: is a member. */
-export const leftOf = (row: types.Row): number => lowOf(numberIn(row, "membership"));
+export const leftOf = (row: Row): number => lowOf(numberIn(row, "membership"));
 
 /** Both members of a direct conversation, as one's row has them: the own one first. Nobody leaves it. */
 export function directMembers(
-  row: types.Row,
+  row: Row,
   userId: string,
   users: readonly [string, string],
 ): [Member, Member] {

@@ -1,4 +1,5 @@
 /** The store of a cluster. Owners are fenced by the order of its steps: cells, then the check of the revocation, then the index. */
+import { setMaxListeners } from "node:events";
 import { types } from "cassandra-driver";
 import { ConnectError, Code } from "@connectrpc/connect";
 import { toBinary } from "@bufbuild/protobuf";
@@ -19,6 +20,7 @@ import { chainRefusal } from "../history.ts";
 import type { Membership, Opened, Store } from "../ports.ts";
 import { malformed } from "../shape.ts";
 import { Connection, connected, type Outside, patiently, type Query } from "./connection.ts";
+import { DriverNodes } from "./nodes.ts";
 import { RaisedHeads } from "./raised.ts";
 import { Reads } from "./reads.ts";
 import { Revocations } from "./revocations.ts";
@@ -45,10 +47,11 @@ export async function openCassandraStore(
     await client.shutdown();
     throw error;
   }
-  return new CassandraStore(new Connection(client, config, outside), config, outside);
+  const nodes = new DriverNodes(client, config.datacenter);
+  return new CassandraStore(new Connection(nodes, config, outside), config, outside);
 }
 
-class CassandraStore implements Store {
+export class CassandraStore implements Store {
   readonly #connection: Connection;
   readonly #keyspace: string;
   readonly #statements: Statements;
@@ -67,6 +70,8 @@ class CassandraStore implements Store {
     this.#statements = statementsOf(keyspace);
     this.#reads = new Reads(connection, keyspace);
     this.#revocations = new Revocations(clock, (incarnation) => this.#reads.isRevoked(incarnation));
+    // Every write that is tried again waits for it, too.
+    setMaxListeners(0, this.#closing.signal);
     this.#writer = new Writer(connection, this.#closing.signal, log);
   }
 

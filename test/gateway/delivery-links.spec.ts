@@ -6,6 +6,7 @@ import { OwnerCalls } from "../../gateway/owner-calls.ts";
 import { Asked, Deliveries, conversationOf, notOwner, operationOf } from "./deliveries.ts";
 import { numberOf, sendOf, sentAt, settle } from "./deliveries.ts";
 import type { Owner } from "./deliveries.ts";
+import { refused } from "./world.ts";
 
 const zero = conversationOf(0);
 const one = conversationOf(1);
@@ -380,6 +381,26 @@ describe("operations that wait for too long", () => {
     await settle();
     assert.deepEqual(right.took(), [0]);
   });
+
+  for (const why of ["its time is over", "it is refused for now"])
+    it(`ahead of others that wait: where ${why} they do not go before it (P4)`, async () => {
+      all.own(left, 0);
+      const early = all.send(zero, 1);
+      pass(6_000);
+      const late = all.send(zero, 2);
+      const other = new Asked();
+      all.links.operate({ ...sendOf(zero, 3), origin: "g/2" }, other);
+      await settle();
+      if (why === "its time is over") pass(4_000);
+      else {
+        answerAll(left, refused(Code.Unavailable, 1_000));
+        await settle();
+      }
+      assert.deepEqual(answersOf([early, late, other]), ["Unavailable", "Unavailable", ""]);
+      if (why === "its time is over") answerAll(left);
+      await settle();
+      assert.deepEqual(left.took(), [3]);
+    });
 
   it("are bounded: one more is refused, and there is room again when they are over", async () => {
     for (let at = 0; at < operationsMax; at += 1) all.links.operate(sendOf(zero, at), new Asked());

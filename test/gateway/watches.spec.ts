@@ -255,6 +255,23 @@ describe("the gateway among presence instances", () => {
     assert.deepEqual([a.presence.sets.length, b.presence.sets.length], [1, 2]);
   });
 
+  it("P7 a part that is set again and cannot be answered is asked for until it is", async () => {
+    start(a.peer, b.peer);
+    await cluster.watch(one, [amy, ben]);
+    b.presence.answers = false;
+    b.presence.break();
+    await turns(10);
+    cluster.clock.advance(50);
+    const again = await until(() => b.presence.sets[1]);
+    b.presence.refuse(again);
+    await turns(10);
+    b.presence.answers = true;
+    cluster.clock.advance(1_000);
+    await until(() => one.told.length === 2);
+    assert.deepEqual(one.told, [`answer ${amy} ${ben}`, `${ben} online`]);
+    assert.equal(a.presence.sets.length, 1);
+  });
+
   it("ends at all instances with the connection", async () => {
     start(a.peer, b.peer);
     await cluster.watch(one, [amy, ben]);

@@ -1,0 +1,272 @@
+/** One run of one seed: the world begins, people write, harm is done, all is healed, and what was seen is held against the promises. */
+import type { ParleyClient } from "../../client/index.ts";
+import {
+  check,
+  type Finding,
+  type PromiseId,
+  type HistoryOf,
+  type SeenCursor,
+} from "../support/checker.ts";
+import { checkAftermath, checkNoFalseOffline, checkPresence, checkPrompt } from "./checks.ts";
+import type { Sending } from "./device.ts";
+import { withoutEscapes } from "./escapes.ts";
+import { type Fault, type FaultKind, Faults, named } from "./faults.ts";
+import type { Scenario } from "./scenario.ts";
+import { Workload } from "./workload.ts";
+import { World } from "./world.ts";
+
+export interface RunOptions {
+  readonly scenario: Scenario;
+  /** Instead of the scenario's. */
+  readonly faults?: readonly Fault[];
+  readonly trace?: (line: string) => void;
+  /** What processes log. */
+  readonly log?: (line: string) => void;
+}
+
+export interface RunResult {
+  readonly seed: number;
+  readonly digest: string;
+  readonly findings: readonly Finding[];
+  readonly injected: ReadonlyMap<FaultKind, number>;
+  readonly events: number;
+  readonly virtualMs: number;
+  readonly acked: number;
+  /** Promises that are not checked in every run, and were in this one. */
+  readonly checked: readonly PromiseId[];
+}
+
+/** The longest until all is in good order once nothing is wrong any more. */
+const recoverMs = 120_000;
+/** From then on nothing of the harm is left: connections that were half open are over. */
+const settleMs = 12_000;
+/** A message is at every device that is live within so long. */
+const pushMs = 3_000;
+/** From a device's end to "offline": two heartbeats, a sweep, the grace, and then some. */
+const offlineMs = 32_000;
+const answerMs = 30_000;
+/** Who was gone when all was healed is told to be so by then. */
+const graceMs = 18_000;
+
+export async function run(options: RunOptions): Promise<RunResult> {
+  return withoutEscapes(() => new Run(options).run());
+}
+
+class Run {
+  readonly #options: RunOptions;
+  readonly #world: World;
+  readonly #workload: Workload;
+  readonly #faults: Faults;
+  readonly #findings: Finding[] = [];
+  readonly #checked: PromiseId[] = [];
+
+  constructor(options: RunOptions) {
+    const { scenario, trace, log } = options;
+    this.#options = options;
+    const { seed, world } = scenario;
+    this.#world = new World({ ...world, seed, ...(log === undefined ? {} : { log }) });
+    this.#world.timeline.onNote = trace;
+    this.#workload = new Workload(this.#world, scenario.people);
+    this.#faults = new Faults(this.#world);
+  }
+
+  async run(): Promise<RunResult> {
+    const { scenario, faults = scenario.faults } = this.#options;
+    const { timeline } = this.#world;
+    this.#world.begin();
+    if (!(await this.#until(20_000, () => this.#ready)))
+      throw new Error(`seed ${scenario.seed}: it never began`);
+    const beganMs = timeline.nowMs;
+    this.#workload.begin();
+    this.#workload.plan({
+      operations: scenario.operations,
+      fromMs: beganMs + 1_000,
+      toMs: beganMs + scenario.horizonMs,
+    });
+    this.#faults.arm(faults.map((fault) => ({ ...fault, atMs: beganMs + fault.atMs })));
+    await timeline.runUntil(beganMs + scenario.horizonMs);
+    await this.#aftermath();
+    timeline.note(`${timeline.events} events`);
+    return {
+      seed: scenario.seed,
+      digest: timeline.digest(),
+      findings: this.#findings,
+      injected: this.#faults.injected,
+      events: timeline.events,
+      virtualMs: timeline.nowMs,
+      acked: this.#sendings.filter(({ seq }) => seq !== undefined).length,
+      checked: this.#checked,
+    };
+  }
+
+  /** Whether it came so within the time. */
+  async #until(ms: number, so: () => boolean): Promise<boolean> {
+    const { timeline } = this.#world;
+    await timeline.runUntil(timeline.nowMs + ms, so);
+    return so();
+  }
+
+  get #ready(): boolean {
+    const { processes } = this.#world;
+    return processes.every((one) => one.ends || one.problems().length === 0);
+  }
+
+  get #sendings(): Sending[] {
+    return this.#world.devices.flatMap((one) => one.sendings);
+  }
+
+  #found(promise: Finding["promise"], what: string): void {
+    this.#findings.push({ promise, what });
+    this.#world.timeline.note(`broken: ${promise} ${what}`);
+  }
+
+  async #aftermath(): Promise<void> {
+    const { timeline, devices } = this.#world;
+    timeline.note("all is healed");
+    this.#faults.heal();
+    for (const device of devices) device.connect();
+    const open = (): Sending[] =>
+      this.#sendings.filter(({ seq, failed }) => seq === undefined && !failed);
+    const well = (): boolean =>
+      this.#ready && devices.every(({ live }) => live) && open().length === 0;
+    if (!(await this.#until(recoverMs, well))) {
+      for (const one of this.#world.processes)
+        if (!one.ends)
+          for (const problem of one.problems()) this.#found("P1", `${one.address}: ${problem}`);
+      for (const device of devices)
+        if (!device.live) this.#found("P6", `${device.name} is ${device.client.connection.t}`);
+      for (const { text, conversationId } of open())
+        this.#found("P1", `${conversationId}: "${text}" was neither acked nor refused`);
+      return;
+    }
+    for (const device of devices) device.watchMissing();
+    await timeline.runUntil(timeline.nowMs + settleMs);
+    const settledMs = timeline.nowMs;
+    await this.#probe();
+    await this.#check();
+    this.#checkPrompt();
+    if (this.#options.scenario.leaves) {
+      await timeline.runUntil(Math.max(timeline.nowMs, settledMs + graceMs));
+      const users = new Set(devices.map(({ userId }) => userId));
+      this.#addOf("P7", checkPresence(devices, users));
+      this.#add(checkNoFalseOffline(devices, settledMs, timeline.nowMs));
+      await this.#leave(users);
+    }
+    for (const error of this.#world.internalErrors) this.#found("P9", error);
+  }
+
+  #add(findings: readonly Finding[]): void {
+    for (const { promise, what } of findings) this.#found(promise, what);
+  }
+
+  #addOf(promise: PromiseId, findings: readonly Finding[]): void {
+    this.#checked.push(promise);
+    this.#add(findings);
+  }
+
+  /** P6: a message into every conversation is acked and pushed soon. */
+  async #probe(): Promise<void> {
+    const { devices, timeline } = this.#world;
+    const before = new Set(this.#sendings);
+    this.#workload.probe();
+    const probes = (): Sending[] => this.#sendings.filter((one) => !before.has(one));
+    const lacking = (): string[] =>
+      probes().flatMap(({ conversationId, seq, text }) => {
+        if (seq === undefined) return [`"${text}" into ${conversationId} is not acked`];
+        const userIds = this.#workload.members.get(conversationId) ?? [];
+        return devices
+          .filter((one) => userIds.includes(one.userId) && one.gotOf(conversationId) < seq)
+          .map(({ name }) => `${name} did not get "${text}", ${conversationId} #${seq}`);
+      });
+    const begunMs = timeline.nowMs;
+    if (!(await this.#until(pushMs, () => lacking().length === 0)))
+      for (const what of lacking())
+        this.#found(
+          "P6",
+          `${what}, ${timeline.nowMs - begunMs} ms after it was sent, all in good order`,
+        );
+  }
+
+  /** Where the harm was done to devices alone, or to the registry alone. */
+  #checkPrompt(): void {
+    const { injected, devicesHit } = this.#faults;
+    const kinds = [...injected.keys()];
+    if (kinds.length === 0 || this.#options.scenario.store === "cassandra in trouble") return;
+    const { devices } = this.#world;
+    if (kinds.every((kind) => kind.startsWith("device-")))
+      this.#addOf("P9", checkPrompt("P9", devices, devicesHit));
+    if (kinds.every((kind) => kind === "registry-away"))
+      this.#addOf("P10", checkPrompt("P10", devices, devicesHit));
+  }
+
+  async #check(): Promise<void> {
+    const { devices, timeline } = this.#world;
+    const { members, conversations, trespasses } = this.#workload;
+    // Cursors follow at leisure.
+    await timeline.runUntil(timeline.nowMs + 5_000);
+    const histories: HistoryOf[] = [];
+    const cursors: SeenCursor[] = [];
+    const asked: Promise<void>[] = [];
+    const deviceOf = (userId: string) => devices.find((one) => one.userId === userId);
+    for (const [conversationId, userIds] of members) {
+      for (const userId of userIds) {
+        const device = deviceOf(userId);
+        if (device === undefined) continue;
+        asked.push(
+          device
+            .history(conversationId)
+            .then((records) => void histories.push({ conversationId, userId, records })),
+        );
+      }
+      const reader = deviceOf(userIds[0] ?? "");
+      if (reader === undefined) continue;
+      asked.push(membersOf(reader.client, conversationId).then((all) => void cursors.push(...all)));
+    }
+    let failure: unknown;
+    let answered = false;
+    Promise.all(asked).then(
+      () => (answered = true),
+      (error: unknown) => (failure = error),
+    );
+    await this.#until(answerMs, () => answered || failure !== undefined);
+    if (!answered) {
+      this.#found("P6", `histories are not answered: ${String(failure)}`);
+      return;
+    }
+    const sent = this.#sendings;
+    const logs = devices.flatMap((one) => one.logs());
+    this.#add(check({ members, sent, devices: logs, histories, cursors }));
+    this.#add(checkAftermath({ devices, conversations, members, histories, cursors, trespasses }));
+  }
+
+  /** P7: all devices of some are gone, and the others are told. */
+  async #leave(users: Set<string>): Promise<void> {
+    const { devices, timeline } = this.#world;
+    const chance = this.#world.chance("leaving");
+    for (const userId of [...users].slice(0, Math.ceil(users.size / 2))) {
+      users.delete(userId);
+      for (const device of devices) {
+        if (device.userId !== userId) continue;
+        if (chance.unit() < 0.5) device.vanish();
+        else device.disconnect();
+      }
+    }
+    const fromMs = timeline.nowMs;
+    await timeline.runUntil(fromMs + offlineMs);
+    this.#add(checkPresence(devices, users));
+    this.#add(checkNoFalseOffline(devices, fromMs, timeline.nowMs));
+  }
+}
+
+async function membersOf(client: ParleyClient, conversationId: string): Promise<SeenCursor[]> {
+  const all: SeenCursor[] = [];
+  for (let pageToken = ""; ;) {
+    const answer = await client.listMembers(conversationId, { pageToken, limit: 200 });
+    for (const { userId, deliveredSeq, readSeq } of answer.members)
+      all.push({ conversationId, userId, delivered: deliveredSeq, read: readSeq });
+    pageToken = answer.nextPageToken;
+    if (pageToken === "") return all;
+  }
+}
+
+export { named };
