@@ -4,6 +4,7 @@ import { serviceNames, type ServiceName } from "../../../mesh/directory.ts";
 import { faultsOf, type FaultKind } from "../faults.ts";
 import type { Patch } from "../patch.ts";
 import { scenarioOf, type Scenario } from "../scenario.ts";
+import { gale, stormy, type Weather } from "../store/network.ts";
 import { overCassandra } from "../store/world.ts";
 
 export interface Harm {
@@ -11,7 +12,7 @@ export interface Harm {
   readonly services: readonly ServiceName[];
   readonly count: number;
   /** Cassandra's nodes and ways are bad, too. */
-  readonly cassandra: boolean;
+  readonly cassandra: Weather | undefined;
   /** At the end people go, and the others are to be told. */
   readonly leaves: boolean;
 }
@@ -21,7 +22,7 @@ export const ofOwners: Harm = {
   kinds: ["pause", "pause", "isolate", "kill", "lease-ends"],
   services: ["delivery", "delivery", "storage"],
   count: 8,
-  cassandra: true,
+  cassandra: stormy,
   leaves: false,
 };
 
@@ -30,7 +31,7 @@ export const ofTheStore: Harm = {
   kinds: ["kill"],
   services: ["storage"],
   count: 2,
-  cassandra: true,
+  cassandra: gale,
   leaves: false,
 };
 
@@ -38,11 +39,11 @@ export const ofDevices: Harm = {
   kinds: ["device-vanishes", "device-unreachable", "kill", "vanish"],
   services: ["gateway", "session", "delivery"],
   count: 6,
-  cassandra: false,
+  cassandra: undefined,
   leaves: true,
 };
 
-export const none: Harm = { kinds: [], services: [], count: 0, cassandra: false, leaves: true };
+export const none: Harm = { kinds: [], services: [], count: 0, cassandra: undefined, leaves: true };
 
 const horizonMs = 16_000;
 
@@ -60,7 +61,7 @@ export function plantedIn(seed: number, harm: Harm, patch: Patch): Scenario {
       who: [at, fault.who[1], fault.who[2]] as const,
     };
   });
-  const trouble = harm.cassandra ? { fromMs: 1_500, toMs: horizonMs } : undefined;
+  const trouble = harm.cassandra && { fromMs: 1_500, toMs: horizonMs, weather: harm.cassandra };
   return {
     ...base,
     leaves: harm.leaves,

@@ -4,7 +4,10 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { WebSocketConstructor } from "../../../client/index.ts";
 import { sleep } from "../../../mesh/clock.ts";
 import type { Directory } from "../../../mesh/directory.ts";
-import { SessionService } from "../../../proto/gen/parley/session/v1/session_pb.ts";
+import {
+  type AttachRequest,
+  SessionService,
+} from "../../../proto/gen/parley/session/v1/session_pb.ts";
 import {
   type OpenResponse,
   OpenResponseSchema,
@@ -81,14 +84,12 @@ export const cursorsBack = handlers(SessionService, (own) => ({
   },
 }));
 
-/** The end of a gateway's stream is not noticed. */
+/** What ends is not noticed: neither a connection's end nor that of its gateway's stream. */
 export const sessionsOutlive: Patch = handlers(SessionService, (own, { host }) => ({
   attach(requests, context) {
-    const endless = async function* (): AsyncGenerator<
-      typeof requests extends AsyncIterable<infer T> ? T : never
-    > {
+    const endless = async function* (): AsyncGenerator<AttachRequest> {
       try {
-        yield* requests;
+        for await (const request of requests) yield { ...request, detached: [] };
       } catch {
         // As if it went on.
       }
