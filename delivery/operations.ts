@@ -13,6 +13,7 @@ import { invalid, noConversation, unavailable } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import type { MoveCursor, Operation, Send } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { Turns } from "./turns.ts";
 
 export interface OperationParts {
   readonly committer: Committer;
@@ -23,6 +24,7 @@ export class Operations {
   readonly #clock: Surroundings["clock"];
   readonly #parts: OperationParts;
   readonly #storage: Client<typeof StorageService>;
+  readonly #turns = new Turns();
 
   constructor(surroundings: Surroundings, parts: OperationParts) {
     this.#clock = surroundings.clock;
@@ -36,6 +38,7 @@ export class Operations {
 
   run(conversation: Conversation, asked: Operation, to: Answerer): Promise<void> | void {
     const { operation } = asked;
+    this.#turns.check(asked, this.#clock.monotonic());
     switch (operation.case) {
       case "send":
         return this.#send(conversation, asked, operation.value, to);
@@ -49,6 +52,11 @@ export class Operations {
       case undefined:
         throw invalid("the operation names nothing to do");
     }
+  }
+
+  refused(asked: Operation, to: Answerer, error: ConnectError): void {
+    this.#turns.refused(asked, error, this.#clock.monotonic());
+    to.answer(refusal(asked.operationId, error));
   }
 
   #send(
@@ -196,6 +204,6 @@ class OperationTask implements Task {
   }
 
   refuse(error: ConnectError): void {
-    this.#to.answer(refusal(this.#asked.operationId, error));
+    this.#operations.refused(this.#asked, this.#to, error);
   }
 }

@@ -4,6 +4,7 @@ import { Code } from "@connectrpc/connect";
 import { pino } from "pino";
 import { World, response, until } from "./world.ts";
 import { encodeRecord } from "../../delivery/record.ts";
+import { unavailable } from "../../mesh/errors.ts";
 import { GrpcMesh } from "../../mesh/grpc/mesh.ts";
 import { LocalMesh } from "../../mesh/local.ts";
 import type { Mesh } from "../../mesh/mesh.ts";
@@ -135,6 +136,39 @@ for (const [mode, start] of Object.entries(meshes)) {
       world.send(1, "alice", direct, 1, { retry: true });
       world.send(2, "alice", direct, 2);
       assert.deepEqual([await world.sentSeq(1), await world.sentSeq(2)], [10, 11]);
+    });
+
+    it("lets nothing of a connection pass a send that was refused for now, here already or on its way (P4)", async () => {
+      world.kept = { state: stateAt(9, 1n), members, tail: [] };
+      world.findFault = unavailable("the store does not answer");
+      await world.start();
+      world.send(1, "alice", direct, 1, { retry: true });
+      world.send(2, "alice", direct, 2);
+      world.send(3, "alice", direct, 3, {}, "g1/2");
+      const caseOf = async (id: number): Promise<string | undefined> =>
+        (await world.outcome(id)).case;
+      assert.deepEqual([await caseOf(1), await caseOf(2)], ["refused", "refused"]);
+      assert.equal(await world.sentSeq(3), 10);
+      world.findFault = undefined;
+      world.send(4, "alice", direct, 4);
+      assert.equal(await caseOf(4), "refused");
+      world.send(5, "alice", direct, 1, { retry: true });
+      world.send(6, "alice", direct, 2, { retry: true });
+      world.send(7, "alice", direct, 4, { retry: true });
+      world.send(8, "alice", direct, 5);
+      const seqs = [5, 6, 7, 8].map((id) => world.sentSeq(id));
+      assert.deepEqual(await Promise.all(seqs), [11, 12, 13, 14]);
+    });
+
+    it("waits 10 s for a send that was refused for now, and no longer", async () => {
+      world.kept = { state: stateAt(9, 1n), members, tail: [] };
+      world.findFault = unavailable("the store does not answer");
+      await world.start();
+      world.send(1, "alice", direct, 1, { retry: true });
+      assert.equal((await world.outcome(1)).case, "refused");
+      world.clock.advance(10_000);
+      world.send(2, "alice", direct, 2);
+      assert.equal(await world.sentSeq(2), 10);
     });
 
     it("refuses all that was built on a batch that failed, retryably, and goes on", async () => {

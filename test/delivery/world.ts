@@ -86,6 +86,8 @@ export class World {
   readonly clock = new ManualClock();
   kept: Kept = { members: [], tail: [] };
   found = { seq: 0, timeMs: 0n };
+  /** What a search throws. */
+  findFault: ConnectError | undefined;
   /** How the next batches are answered; the default is INDEXED at once. */
   answer: ((batch: AppendRequest) => AppendResponse[] | "break" | "silent") | undefined;
   #responses: Pipe<AppendResponse> | undefined;
@@ -158,6 +160,7 @@ export class World {
     conversationId: string,
     id: number,
     more: { retry?: boolean; knownHeadSeq?: number } = {},
+    origin = "g1/1",
   ): void {
     const value = {
       clientId: new Uint8Array(16).fill(id),
@@ -168,7 +171,7 @@ export class World {
       operationId,
       userId,
       conversationId,
-      origin: "g1/1",
+      origin,
       operation: { case: "send", value },
     });
   }
@@ -243,6 +246,7 @@ export class World {
         yield { ...this.kept };
       }.bind(this),
       findSend: ({ afterSeq }) => {
+        if (this.findFault !== undefined) throw this.findFault;
         this.finds.push({ afterSeq });
         return this.found;
       },
