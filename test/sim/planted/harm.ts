@@ -6,6 +6,7 @@ import type { Patch } from "../patch.ts";
 import { scenarioOf, type Scenario } from "../scenario.ts";
 import { gale, stormy, type Weather } from "../store/network.ts";
 import { overCassandra } from "../store/world.ts";
+import type { People } from "../workload.ts";
 
 export interface Harm {
   readonly kinds: readonly FaultKind[];
@@ -13,6 +14,8 @@ export interface Harm {
   readonly count: number;
   /** Cassandra's nodes and ways are bad, too. */
   readonly cassandra: Weather | undefined;
+  /** Three people with a device each write a lot into few conversations. */
+  readonly few: boolean;
   /** At the end people go, and the others are to be told. */
   readonly leaves: boolean;
 }
@@ -23,6 +26,7 @@ export const ofOwners: Harm = {
   services: ["delivery", "delivery", "storage"],
   count: 8,
   cassandra: stormy,
+  few: true,
   leaves: false,
 };
 
@@ -32,6 +36,7 @@ export const ofTheStore: Harm = {
   services: ["storage"],
   count: 2,
   cassandra: gale,
+  few: true,
   leaves: false,
 };
 
@@ -40,10 +45,16 @@ export const ofDevices: Harm = {
   services: ["gateway", "session", "delivery"],
   count: 6,
   cassandra: undefined,
+  few: false,
   leaves: true,
 };
 
-export const none: Harm = { kinds: [], services: [], count: 0, cassandra: undefined, leaves: true };
+const few: People = {
+  users: ["ann", "bob", "cy"],
+  devices: new Map(["ann", "bob", "cy"].map((userId) => [userId, ["phone"]])),
+  groups: 1,
+  silentMembers: 0,
+};
 
 const horizonMs = 16_000;
 
@@ -65,9 +76,9 @@ export function plantedIn(seed: number, harm: Harm, patch: Patch): Scenario {
   return {
     ...base,
     leaves: harm.leaves,
-    operations: 50,
+    operations: harm.few ? 90 : 50,
     horizonMs,
-    people: { ...base.people, silentMembers: 0 },
+    people: harm.few ? few : { ...base.people, silentMembers: 0 },
     faults: aimed,
     world: {
       ...base.world,
