@@ -72,7 +72,7 @@ export class ParleyClient {
     this.#keeper = keeper;
     this.#typing = new Typing(requests, clock, limits.typingMs);
     this.#cursors = new Cursors(requests, clock, random, {
-      changed: (conversation) => this.#inbox.keep(conversation),
+      changed: (conversation) => this.#inbox.told(conversation),
       failed: failed("moving a cursor"),
     });
     const parts = { settings, clock, events, calls, keeper, live };

@@ -150,14 +150,19 @@ function afterClosing(
     const again = why.code === unauthenticatedCode && rules.tokenRenewable && !refused;
     if (!again) return { t: "stopped", trail, why };
   }
-  const backoffMs = jitteredBackoffMs(
-    failures,
-    event.chance,
-    rules.backoffBaseMs,
-    rules.backoffCapMs,
-  );
-  const delayMs = Math.max(Math.min(why.retryAfterMs, retryAfterCapMs), backoffMs);
-  return { t: "waiting", trail, delayMs, why };
+  return { t: "waiting", trail, delayMs: delayOf(why, failures, event.chance, rules), why };
+}
+
+/** A server that says when to come back has spread its clients itself; where that did not help the last time, the wait grows all the same. */
+function delayOf(
+  why: Closing,
+  failures: number,
+  chance: number,
+  { backoffBaseMs, backoffCapMs }: ConnectionRules,
+): number {
+  const toldMs = Math.min(why.retryAfterMs, retryAfterCapMs);
+  if (toldMs > 0 && failures === 0) return toldMs;
+  return Math.max(toldMs, jitteredBackoffMs(failures, chance, backoffBaseMs, backoffCapMs));
 }
 
 /**

@@ -130,6 +130,7 @@ export class Inbox {
     const outcome = applyDelta(timeline, delta, me, this.#limits, how);
     if (delta.left) cursors.forget(timeline.id);
     this.#deliver(timeline, outcome, keptBefore);
+    this.#recount(timeline);
     this.#receipts(
       timeline,
       { deliveredSeq: before.peersDeliveredSeq, readSeq: before.peersReadSeq },
@@ -275,8 +276,22 @@ export class Inbox {
     const moved = readTo(timeline, seq, this.#parts.me());
     if (!moved) return false;
     this.#touch(timeline);
-    if (timeline.countStale) this.#parts.unknown();
+    this.#recount(timeline);
     return true;
+  }
+
+  /** The server has taken a cursor of the caller. */
+  told(conversation: string): void {
+    this.keep(conversation);
+    const timeline = this.#timelines.get(conversation);
+    if (timeline !== undefined) this.#recount(timeline);
+  }
+
+  /** Asks for the count where it is a guess; before the server has the cursor its own would be of an older one. */
+  #recount(timeline: Timeline): void {
+    if (!timeline.countStale) return;
+    const { toldReadSeq } = this.#parts.cursors.plan(timeline.id);
+    if (toldReadSeq >= timeline.summary.readSeq) this.#parts.unknown();
   }
 
   /** Tells of the own messages that a cursor has come to. */

@@ -64,6 +64,8 @@ export interface Timeline {
 }
 
 const fruitlessMax = 3;
+/** Where the server does not show that far yet: what was pushed is committed, and may be seen by readers only later. */
+const unseenMax = 60;
 
 export function newTimeline(id: string): Timeline {
   const kind = id.startsWith("g:") ? ConversationKind.GROUP : ConversationKind.DIRECT;
@@ -147,7 +149,8 @@ export function applyHistory(
     outcome.push(...advance(timeline, me, limits));
   }
   timeline.fruitless = timeline.next === before ? timeline.fruitless + 1 : 0;
-  if (timeline.fruitless >= fruitlessMax) outcome.push(...giveUp(timeline, me, limits));
+  const most = answer.headSeq < before ? unseenMax : fruitlessMax;
+  if (timeline.fruitless >= most) outcome.push(...giveUp(timeline, me, limits));
   return outcome;
 }
 

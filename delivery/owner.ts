@@ -9,7 +9,7 @@ import { kindOf } from "./ids.ts";
 import { directUsers } from "../mesh/ids.ts";
 import type { Ownership } from "./ownership.ts";
 import { decodeRecord } from "./record.ts";
-import { moved, noConversation, overloaded, publicError } from "../mesh/errors.ts";
+import { moved, noConversation, overloaded, publicError, retryAfterMs } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { type Cell, Kind, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
@@ -68,11 +68,14 @@ export class Owner {
     this.#log = surroundings.log;
   }
 
-  submit(conversationId: string, task: Task): void {
+  /** `routed` is the epoch that whoever asks knows the shard under; 0: it does not say. */
+  submit(conversationId: string, task: Task, routed = 0n): void {
     let held = this.#held.get(conversationId);
     const shard = held?.shard ?? this.#ownership.shardOf(conversationId);
     const epoch = this.#ownership.epochOf(shard);
     if (epoch === undefined || !this.#ownership.admits(shard)) return task.refuse(moved());
+    // It may have been sent before another that was refused under the same epoch, and is behind it now.
+    if (routed !== 0n && routed !== epoch) return task.refuse(moved());
     if (held === undefined) {
       const kind = kindOf(conversationId);
       if (kind === Kind.UNSPECIFIED) return task.refuse(noConversation(conversationId));
@@ -166,7 +169,7 @@ export class Owner {
       if (more !== undefined)
         this.#holdUp(
           held,
-          more.catch((error: unknown) => task.refuse(this.#public(error))),
+          more.catch((error: unknown) => this.#refuse(held, task, this.#public(error))),
         );
     } catch (error) {
       task.refuse(this.#public(error));
@@ -180,6 +183,15 @@ export class Owner {
       () => this.#resume(held),
       (error: unknown) => this.drop(held.conversation, this.#public(error)),
     );
+  }
+
+  /** Where it comes again, what waits behind it must not go before it: all of that comes again, too. */
+  #refuse(held: Held, task: Task, error: ConnectError): void {
+    task.refuse(error);
+    if (retryAfterMs(error) === 0) return;
+    const behind = held.waiting ?? [];
+    held.waiting = [];
+    for (const one of behind) one.refuse(error);
   }
 
   /** What a client may see of it: of a fault of ours nothing, which is for the log. */

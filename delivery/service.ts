@@ -156,7 +156,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
       const hasOutcome = operation.operation.case !== "typing";
       if (hasOutcome) answerer.underWay += 1;
       const task = operations.task(operation, hasOutcome ? answerer : nobody);
-      owner.submit(operation.conversationId, task);
+      owner.submit(operation.conversationId, task, operation.epoch);
     }
   }
 

@@ -30,10 +30,23 @@ const jsonOptions = {
 };
 
 const unreadable = `{"code":"${codeToString(Code.Internal)}","message":"parse binary: `;
+const read = `{"code":"${codeToString(Code.InvalidArgument)}","message":"the message cannot be read: `;
+/** Of the envelope that ends a Connect stream. */
+const endFlag = 2;
+const envelopeBytes = 5;
 
-/** The same answer, but for a message that cannot be read: the library calls that an internal error. */
+/** What a timer can wait; more would end at once. */
+const timerMsMax = 2_147_483_647;
+const unitMs: Readonly<Record<string, number>> = { H: 3_600_000, M: 60_000, S: 1_000 };
+
+/** The same answer, but for a message that cannot be read: the library calls that an internal error, as gRPC does and Connect does not. */
 async function corrected(answer: UniversalServerResponse): Promise<UniversalServerResponse> {
   const { status, header, body } = answer;
+  if (
+    body !== undefined &&
+    header?.get("content-type")?.startsWith("application/connect+") === true
+  )
+    return { ...answer, body: correctedEnd(body) };
   if (status !== codeToHttpStatus(Code.Internal) || body === undefined) return answer;
   if (header?.get("content-type") !== "application/json") return answer;
   if (header.has("content-encoding")) return answer;
@@ -41,10 +54,36 @@ async function corrected(answer: UniversalServerResponse): Promise<UniversalServ
   for await (const chunk of body) chunks.push(chunk);
   const text = Buffer.concat(chunks).toString();
   if (!text.startsWith(unreadable)) return { ...answer, body: once(Buffer.from(text)) };
-  const code = codeToString(Code.InvalidArgument);
-  const said = `{"code":"${code}","message":"the message cannot be read: ${text.slice(unreadable.length)}`;
+  const said = read + text.slice(unreadable.length);
   header.set("content-length", String(Buffer.byteLength(said)));
   return { status: codeToHttpStatus(Code.InvalidArgument), header, body: once(Buffer.from(said)) };
+}
+
+/** The envelopes of a stream, each a chunk. */
+async function* correctedEnd(
+  envelopes: AsyncIterable<Uint8Array>,
+): AsyncGenerator<Uint8Array, undefined> {
+  for await (const envelope of envelopes) {
+    const text =
+      envelope[0] === endFlag ? Buffer.from(envelope.subarray(envelopeBytes)).toString() : "";
+    const error = `{"error":${unreadable}`;
+    if (text.startsWith(error)) {
+      const said = Buffer.from(`{"error":${read}${text.slice(error.length)}`);
+      const head = Buffer.from([endFlag, 0, 0, 0, 0]);
+      head.writeUInt32BE(said.length, 1);
+      yield Buffer.concat([head, said]);
+    } else yield envelope;
+  }
+  return undefined;
+}
+
+/** Deadlines too far away for a timer are brought nearer: still too far to be taken. */
+function boundDeadlines(headers: IncomingMessage["headers"]): void {
+  if (Number(headers["connect-timeout-ms"]) > timerMsMax)
+    headers["connect-timeout-ms"] = String(timerMsMax);
+  const [, count = "", unit = ""] = /^(\d+)([HMS])$/.exec(String(headers["grpc-timeout"])) ?? [];
+  const most = Math.floor(timerMsMax / (unitMs[unit] ?? 1));
+  if (Number(count) > most) headers["grpc-timeout"] = `${most}${unit}`;
 }
 
 async function* once(bytes: Uint8Array): AsyncGenerator<Uint8Array, undefined> {
@@ -67,6 +106,7 @@ export function createAdapter<S extends DescService>(
   return (path, request, response, remote) => {
     const handler = handlers.get(path);
     if (handler === undefined) return false;
+    boundDeadlines(request.headers);
     const values = createContextValues().set(remoteKey, remote);
     const universal = universalRequestFromNodeRequest(request, response, undefined, values);
     handler(universal)

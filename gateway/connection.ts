@@ -89,11 +89,16 @@ export class Connection implements Recipient, Heartbeating {
     }
   }
 
-  /** A ping came, which costs a pong. */
-  pinged(): void {
-    const nowMs = this.#shared.clock.monotonic();
+  /** A ping came. Answers whether it gets its pong, which costs as much as a frame, and waits for a device that does not read as all else does. */
+  pinged(bytes: number): boolean {
+    if (this.#state.t === "draining" || this.#state.t === "closed") return false;
+    const { clock, config } = this.#shared;
+    const nowMs = clock.monotonic();
     this.#heardMs = nowMs;
-    if (!this.#bucket.take(nowMs, 1, 0)) this.#tooFast();
+    if (!this.#bucket.take(nowMs, 1, bytes)) this.#tooFast();
+    else if (this.outboxBytes + bytes > config.outboxMaxBytes) this.#tooSlow();
+    else return true;
+    return false;
   }
 
   #receiveFrame(frame: InFrame): void {
@@ -213,7 +218,7 @@ export class Connection implements Recipient, Heartbeating {
     if (this.#state.t === "draining" || this.#state.t === "closed") return;
     const waiting = this.outboxBytes;
     if (waiting > 0 && waiting + frame.bytes > this.#shared.config.outboxMaxBytes) {
-      this.end(CloseReason.SLOW, "the device does not read fast enough", 0);
+      this.#tooSlow();
       return;
     }
     this.#outbox.add(frame);
@@ -266,6 +271,10 @@ export class Connection implements Recipient, Heartbeating {
 
   #tooFast(): void {
     this.end(CloseReason.RATE, "too many frames or bytes in too short a time", comeBackMs);
+  }
+
+  #tooSlow(): void {
+    this.end(CloseReason.SLOW, "the device does not read fast enough", 0);
   }
 
   #breach(text: string): void {

@@ -121,13 +121,9 @@ export class DeliveryLinks implements StreamEvents {
     waiting.shard = shard;
     // A whole number costs no memory of its own.
     waiting.untilMs = Math.ceil(this.#surroundings.clock.monotonic()) + operationMs;
-    const stream = this.#open[shard];
-    if (stream !== undefined) {
-      this.#underWay[shard] = (this.#underWay[shard] ?? 0) + 1;
-      stream.send(waiting, operation);
-      return;
-    }
     waiting.operation = operation;
+    const stream = this.#open[shard];
+    if (stream !== undefined) return this.#send(stream, waiting);
     this.#hold(shard).add(waiting);
     this.#advance(shard);
   }
@@ -300,6 +296,7 @@ export class DeliveryLinks implements StreamEvents {
     if (waiting?.operation === undefined) return;
     const { shard, operation } = waiting;
     this.#underWay[shard] = (this.#underWay[shard] ?? 0) + 1;
+    operation.epoch = this.#epochs[shard] ?? 0n;
     stream.send(waiting, operation);
   }
 

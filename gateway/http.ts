@@ -8,10 +8,11 @@ import { Code, ConnectError, cors } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Clock } from "../mesh/clock.ts";
 import { notAllowed, retryAfterHeader, unavailable } from "../mesh/errors.ts";
+import { readiness } from "../mesh/health-http.ts";
 import { ChatService } from "../proto/gen/parley/v1/chat_pb.ts";
 import { createAdapter } from "./adapter.ts";
 import type { Adapter } from "./adapter.ts";
-import { refusal, sendError, sendJson } from "./answer.ts";
+import { refusal, sendError } from "./answer.ts";
 import { chatLimits, chatRoutes } from "./connect.ts";
 import type { ChatLimits, ChatRoutes } from "./connect.ts";
 import type { MediaHandler } from "./media.ts";
@@ -48,6 +49,8 @@ export interface EdgeParts {
   readonly media: MediaHandler;
   /** Why the process cannot serve now, a sentence each; empty: ready. */
   readonly health: () => string[];
+  /** What will be such a reason unless somebody does something, a sentence each. */
+  readonly warnings?: () => string[];
   readonly clock: Clock;
   readonly log: Logger;
   readonly config?: EdgeConfig;
@@ -255,11 +258,14 @@ class Edge implements EdgeServer {
   }
 
   #health(path: string, response: ServerResponse): void {
-    const reasons = path === "/readyz" ? [...this.#parts.health()] : [];
-    if (path === "/readyz" && this.#closing !== undefined) reasons.push("it is going away");
-    if (reasons.length > 0) return sendJson(response, 503, { ready: false, reasons });
-    response.writeHead(200, { "content-type": "text/plain; charset=utf-8" });
-    response.end(path === "/readyz" ? "ready\n" : "ok\n");
+    if (path === "/healthz") {
+      response.writeHead(200, { "content-type": "text/plain; charset=utf-8" }).end("ok\n");
+      return;
+    }
+    const { health, warnings = () => [] } = this.#parts;
+    const reasons = this.#closing === undefined ? health() : [...health(), "it is going away"];
+    const { status, type, text } = readiness(reasons, warnings());
+    response.writeHead(status, { "content-type": type }).end(text);
   }
 
   #call(path: string, request: IncomingMessage, response: ServerResponse): void {
@@ -291,8 +297,14 @@ class Edge implements EdgeServer {
     if (!request.complete) {
       request.resume();
       const cancel = this.#parts.clock.after(lingerMs, () => void socket.destroy());
-      request.once("end", cancel);
-      socket.once("close", cancel);
+      // Off again, as many requests may come over one socket.
+      const done = (): void => {
+        cancel();
+        request.off("end", done);
+        socket.off("close", done);
+      };
+      request.once("end", done);
+      socket.once("close", done);
     }
     if (this.#closing !== undefined)
       this.#parts.clock.afterTurn(() => this.#server.closeIdleConnections());

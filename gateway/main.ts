@@ -37,7 +37,7 @@ function readConfig(read: EnvReader): Config {
 }
 
 async function make(parts: Parts<Config>): Promise<Made<typeof GatewayService>> {
-  const { config, surroundings, directory, problems } = parts;
+  const { config, surroundings, directory, problems, warnings } = parts;
   const { clock, log } = surroundings;
   const key = await tokenKey(config.tokens);
   if (key === undefined) throw new Error("nothing says how tokens are checked");
@@ -49,6 +49,7 @@ async function make(parts: Parts<Config>): Promise<Made<typeof GatewayService>> 
     upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
     media: createMedia(surroundings, auth, config.media),
     health: problems,
+    warnings,
     clock,
     log,
     config: config.edge,

@@ -30,6 +30,7 @@ function operation(
     origin,
     conversationId,
     operation: what,
+    epoch: 0n,
   };
 }
 

@@ -23,6 +23,8 @@ const stepMs = 100;
 /** How long the last sockets may take to close. */
 const goneMs = 10_000;
 const goneStepMs = 250;
+/** Where another gateway lives: what each connection that is told at the same time adds to the time over which they come back. */
+const comeBackEachMs = 1;
 
 const shown = (one: Recipient): Connection => ({
   $typeName: "parley.gateway.v1.Connection",
@@ -70,12 +72,12 @@ export class Operators implements ServiceImpl<typeof GatewayService> {
     switch (target.case) {
       case "userId": {
         const all = [...this.#connections.ofUser(target.value)];
-        for (const one of all) this.#end(one, "");
+        for (const one of all) this.#end(one, comeBackMs);
         return { ended: all.length };
       }
       case "connection": {
         const one = this.#connections.get(target.value);
-        if (one !== undefined) this.#end(one, "");
+        if (one !== undefined) this.#end(one, comeBackMs);
         return { ended: one === undefined ? 0 : 1 };
       }
       case undefined:
@@ -97,7 +99,9 @@ export class Operators implements ServiceImpl<typeof GatewayService> {
     for (let ended = 0; ended < total;) {
       const share = spreadMs === 0 ? 1 : (this.#clock.monotonic() - beganMs) / spreadMs;
       const due = Math.min(total, Math.ceil(share * total));
-      for (const one of leaving.slice(ended, due)) this.#end(one, this.#elsewhere.sibling());
+      const withinMs = this.#comeBackMs(due - ended);
+      for (const one of leaving.slice(ended, due))
+        this.#end(one, withinMs, this.#elsewhere.sibling());
       ended = due;
       if (ended < total) await sleep(this.#clock, stepMs * (0.5 + this.#random.unit()));
     }
@@ -108,9 +112,14 @@ export class Operators implements ServiceImpl<typeof GatewayService> {
     return total;
   }
 
+  /** Over how long so many come back who are told at once. Where nobody else takes them, they have to wait for whoever comes next. */
+  #comeBackMs(count: number): number {
+    return this.#elsewhere.alone ? comeBackMs : Math.min(count * comeBackEachMs, comeBackMs);
+  }
+
   /** A staggered return keeps those who come back from coming all at once. */
-  #end(one: Recipient, url: string): void {
-    const afterMs = Math.ceil(this.#random.unit() * comeBackMs);
+  #end(one: Recipient, withinMs: number, url = ""): void {
+    const afterMs = Math.ceil(this.#random.unit() * withinMs);
     one.end(CloseReason.DRAINING, "this gateway is going away", afterMs, url);
   }
 }

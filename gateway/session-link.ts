@@ -28,6 +28,8 @@ export interface SessionTold<A extends Announced> {
   /** A stream begins: what was attached by the one before is not any more. */
   opened(link: SessionLink<A>): void;
   attached(link: SessionLink<A>, announced: A): void;
+  /** Its device may have missed something. */
+  resync(announced: A): void;
   replaced(link: SessionLink<A>, announced: A): void;
 }
 
@@ -145,7 +147,13 @@ export class SessionLink<A extends Announced> {
     for (const { connections, payload } of pushes) {
       if (payload === undefined) continue;
       const push = new SharedPush(payload.payload);
-      for (const number of connections) this.#present.get(number)?.recipient.push(push, nowMs);
+      const isResync = payload.payload.case === "resync";
+      for (const number of connections) {
+        const announced = this.#present.get(number);
+        if (announced === undefined) continue;
+        if (isResync) this.#told.resync(announced);
+        else announced.recipient.push(push, nowMs);
+      }
     }
     for (const number of replaced) {
       const announced = this.#present.get(number);

@@ -6,7 +6,7 @@ import { Ring } from "../mesh/ring.ts";
 import { CloseReason } from "../proto/gen/parley/v1/chat_pb.ts";
 import { SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
 import type { Recipient } from "./connections.ts";
-import { SharedPush } from "./pushes.ts";
+import { Resyncs } from "./resyncs.ts";
 import { SessionLink } from "./session-link.ts";
 import type { SessionTold } from "./session-link.ts";
 
@@ -38,7 +38,7 @@ export class SessionLinks implements SessionTold<Placed> {
   readonly #peers: Peers;
   readonly #links = new Map<string, SessionLink<Placed>>();
   readonly #placed = new Map<number, Placed>();
-  readonly #resync = new SharedPush({ case: "resync", value: true });
+  readonly #resyncs: Resyncs;
   readonly #stops: (() => void)[] = [];
   #ring = new Ring([]);
   /** Attached in this turn: their overlap ends together. */
@@ -47,6 +47,7 @@ export class SessionLinks implements SessionTold<Placed> {
   constructor(surroundings: Surroundings, gatewayId: string) {
     this.#surroundings = surroundings;
     this.#gatewayId = gatewayId;
+    this.#resyncs = new Resyncs(surroundings.clock, surroundings.random);
     this.#peers = surroundings.peers(SessionService);
   }
 
@@ -75,6 +76,7 @@ export class SessionLinks implements SessionTold<Placed> {
 
   async close(): Promise<void> {
     for (const stop of this.#stops.splice(0)) stop();
+    this.#resyncs.close();
     await Promise.all(Array.from(this.#links.values(), (link) => link.close()));
   }
 
@@ -99,6 +101,7 @@ export class SessionLinks implements SessionTold<Placed> {
     const placed = this.#placed.get(recipient.number);
     if (placed === undefined) return;
     this.#placed.delete(recipient.number);
+    this.#resyncs.forget(recipient);
     placed.home?.leave(placed);
     for (const link of placed.former) link.leave(placed);
     placed.home = undefined;
@@ -147,12 +150,13 @@ export class SessionLinks implements SessionTold<Placed> {
     if (placed.home !== link || placed.isAttached) return;
     placed.isAttached = true;
     if (placed.former.length > 0) this.#leaveLater(placed);
-    if (placed.wasAttached) {
-      placed.recipient.push(this.#resync, this.#surroundings.clock.monotonic());
-      return;
-    }
+    if (placed.wasAttached) return this.resync(placed);
     placed.wasAttached = true;
     placed.recipient.attached();
+  }
+
+  resync({ recipient }: Placed): void {
+    this.#resyncs.add(recipient);
   }
 
   replaced(link: SessionLink<Placed>, placed: Placed): void {

@@ -1,4 +1,5 @@
 /** Whom each connection watches, over all presence instances: each one is asked about the users that fall to it, and the connection is answered as if there were one. */
+import { Code, ConnectError } from "@connectrpc/connect";
 import type { Cancel } from "../mesh/clock.ts";
 import { unavailable } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
@@ -129,7 +130,7 @@ export class PresenceLinks implements PresenceTold<Ask> {
     for (const link of this.#links.values()) link.ended(connection);
     for (const ask of watch.asks.splice(0)) {
       this.#asks.delete(ask);
-      ask.refuse(new Error("the connection ended"));
+      ask.refuse(new ConnectError("the connection ended", Code.Canceled));
     }
   }
 

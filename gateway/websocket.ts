@@ -40,8 +40,9 @@ function onMessage(this: WebSocket, data: RawData, isBinary: boolean): void {
   }
 }
 
-function onPing(this: WebSocket): void {
-  if (this instanceof ParleySocket) this.connection?.pinged();
+function onPing(this: WebSocket, data: Buffer): void {
+  if (this instanceof ParleySocket && this.connection?.pinged(data.length) === true)
+    this.pong(data);
 }
 
 function onClose(this: WebSocket): void {
@@ -88,6 +89,8 @@ export class Sockets {
     this.#server = new WebSocketServer({
       noServer: true,
       clientTracking: false,
+      // The connection decides: ws would cut one that pings too fast, without a word.
+      autoPong: false,
       perMessageDeflate: false,
       maxPayload: shared.config.maxFrameBytes,
       handleProtocols: () => subprotocol,

@@ -15,15 +15,32 @@ export interface HealthOptions {
   readonly port: number;
   /** Why the process cannot serve now, a sentence each; empty: ready. */
   readonly problems: () => readonly string[];
+  /** What will keep it from serving unless somebody does something, a sentence each. */
+  readonly warnings: () => readonly string[];
+}
+
+/** The answer of /readyz. What is only a warning changes no status. */
+export function readiness(
+  reasons: readonly string[],
+  warnings: readonly string[],
+): { status: number; type: string; text: string } {
+  if (reasons.length > 0) {
+    const more = warnings.length > 0 ? { warnings } : {};
+    const text = JSON.stringify({ ready: false, reasons, ...more }) + "\n";
+    return { status: 503, type: "application/json", text };
+  }
+  const text = ["ready", ...warnings.map((one) => `warning: ${one}`), ""].join("\n");
+  return { status: 200, type: "text/plain; charset=utf-8", text };
 }
 
 const requestMs = 5_000;
 const socketsMax = 1_000;
 
-export async function serveHealth({ host, port, problems }: HealthOptions): Promise<HealthServer> {
+export async function serveHealth(options: HealthOptions): Promise<HealthServer> {
+  const { host, port } = options;
   const server = createServer(
     { headersTimeout: requestMs, requestTimeout: requestMs, keepAliveTimeout: requestMs },
-    (request, response) => answer(request, response, problems),
+    (request, response) => answer(request, response, options),
   );
   server.maxConnections = socketsMax;
   const bound = await listen(server, host, port);
@@ -40,16 +57,19 @@ export async function serveHealth({ host, port, problems }: HealthOptions): Prom
 function answer(
   { url = "" }: IncomingMessage,
   response: ServerResponse,
-  problems: () => readonly string[],
+  { problems, warnings }: HealthOptions,
 ): void {
   const [path] = url.split("?", 1);
   if (path === "/healthz") return send(response, 200, "text/plain; charset=utf-8", "ok\n");
   const reasons = problems();
-  if (path === "/readyz" && reasons.length === 0)
-    return send(response, 200, "text/plain; charset=utf-8", "ready\n");
-  if (path === "/readyz") return sendReasons(response, { ready: false, reasons });
-  if (reasons.length > 0)
-    return sendReasons(response, { code: "unavailable", message: reasons.join("; ") });
+  if (path === "/readyz") {
+    const { status, type, text } = readiness(reasons, warnings());
+    return send(response, status, type, text);
+  }
+  if (reasons.length > 0) {
+    const error = { code: "unavailable", message: reasons.join("; ") };
+    return send(response, 503, "application/json", JSON.stringify(error) + "\n");
+  }
   send(
     response,
     404,
@@ -57,9 +77,6 @@ function answer(
     "there is nothing here but /healthz and /readyz\n",
   );
 }
-
-const sendReasons = (response: ServerResponse, body: object): void =>
-  send(response, 503, "application/json", JSON.stringify(body) + "\n");
 
 function send(response: ServerResponse, status: number, type: string, text: string): void {
   response.writeHead(status, { "content-type": type, "content-length": Buffer.byteLength(text) });

@@ -1,4 +1,5 @@
 /** The settings that the processes of a cluster have in common: where they listen, how they find one another, how they end. */
+import { type ClientTlsFiles, readClientTls } from "./client-tls.ts";
 import type { EnvReader } from "./env.ts";
 import type { CertificateFiles } from "./grpc/certificates.ts";
 import { type LogLevel, logLevels } from "./log.ts";
@@ -11,6 +12,8 @@ export interface DirectoryConfig {
   readonly prefix: string;
   readonly leaseSeconds: number;
   readonly shards: number;
+  /** Undefined: TLS is spoken to "https://" alone. */
+  readonly tls: ClientTlsFiles | undefined;
 }
 
 export interface Place {
@@ -57,14 +60,22 @@ export function processConfig(read: EnvReader): ProcessConfig {
 }
 
 function readDirectory(read: EnvReader): DirectoryConfig {
-  const endpoints = read.list("ETCD", ["127.0.0.1:2379"], "where etcd's members are");
+  const endpoints = read.list(
+    "ETCD",
+    ["127.0.0.1:2379"],
+    "where etcd's members are; with https:// before it, or with the files below, over TLS",
+  );
   if (endpoints.length === 0) read.wrong("PARLEY_ETCD must name one member of etcd at least");
   for (const endpoint of endpoints) {
     if (!isAddress(endpoint.replace(/^https?:\/\//, "")))
       read.wrong(`PARLEY_ETCD: "${endpoint}" must be like "host:2379"`);
   }
+  const tls = readClientTls(read, "ETCD", "etcd");
+  if (tls !== undefined && endpoints.some((endpoint) => endpoint.startsWith("http://")))
+    read.wrong("PARLEY_ETCD has http:// in it, which is without TLS, but there are files for TLS");
   return {
     endpoints,
+    tls,
     prefix: read.string(
       "ETCD_PREFIX",
       "/parley",

@@ -5,6 +5,7 @@ import { sleep } from "./clock.ts";
 import type { Clock } from "./clock.ts";
 import type { Directory, Instance, Membership } from "./directory.ts";
 import type { Identity } from "./identity.ts";
+import type { Admission } from "./process-admission.ts";
 import type { Random } from "./random.ts";
 
 /** What stays the same over the lives of a process. */
@@ -13,6 +14,7 @@ export type Announced = Omit<Instance, "id" | "draining">;
 export interface StandingParts {
   readonly directory: Directory;
   readonly identity: Identity;
+  readonly admission: Pick<Admission, "ask">;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
@@ -20,6 +22,8 @@ export interface StandingParts {
 
 const leastBackoffMs = 100;
 const mostBackoffMs = 2_000;
+/** When all of a cluster start at once, nobody is there to refuse whoever looks first: it looks again so long after it was announced, until somebody has said something. */
+const secondLookMs = 2_000;
 /** Lines of the log about one trouble are that far apart. */
 const logMs = 30_000;
 
@@ -66,12 +70,18 @@ export class Standing {
     while (!signal.aborted) {
       const { clock, random, identity } = this.#parts;
       const { id } = identity;
-      const over = this.#overOf(id);
-      if (await this.#join(id)) {
+      const joined = (await this.#admitted()) && (await this.#join(id));
+      if (joined) {
         backoffMs = leastBackoffMs;
-        await over;
+        const life = new AbortController();
+        const stays = this.#lookAgain(id, AbortSignal.any([signal, life.signal]));
+        await this.#overOf(id);
+        life.abort();
         if (!signal.aborted) await this.#renounce(id);
-      } else {
+        if (await stays) continue;
+        backoffMs = mostBackoffMs;
+      }
+      if (!signal.aborted) {
         const waitMs = backoffMs * (0.5 + random.unit() / 2);
         backoffMs = Math.min(backoffMs * 2, mostBackoffMs);
         await sleep(clock, waitMs, signal).catch(() => undefined);
@@ -93,6 +103,30 @@ export class Standing {
       signal.addEventListener("abort", end, { once: true });
       if (identity.id !== id || signal.aborted) end();
     });
+  }
+
+  /** Whether nobody refuses it, as far as is known now. */
+  async #admitted(): Promise<boolean> {
+    const { signal } = this.#closing;
+    const answer = await this.#parts.admission.ask(this.#announced.address, signal);
+    if (answer.t === "refused") this.#tell(answer.reason);
+    return answer.t !== "refused" && !signal.aborted;
+  }
+
+  /** Whether it stays; else its life is over. Two that refuse one another both go, and do not come back at once. */
+  async #lookAgain(id: string, life: AbortSignal): Promise<boolean> {
+    const { clock, identity, admission } = this.#parts;
+    for (;;) {
+      await sleep(clock, secondLookMs, life).catch(() => undefined);
+      if (life.aborted) return true;
+      const answer = await admission.ask(this.#announced.address, life);
+      if (life.aborted) return true;
+      if (answer.t === "silent") continue;
+      if (answer.t !== "refused") return true;
+      this.#tell(answer.reason);
+      identity.end(id);
+      return false;
+    }
   }
 
   /** Whether it is announced now. */
@@ -117,14 +151,19 @@ export class Standing {
 
   #refused(error: ConnectError): void {
     const { service, name } = this.#announced;
-    this.#reason =
+    this.#tell(
       error.code === Code.AlreadyExists
         ? `another ${service} is called ${name}: it waits until that one is gone`
-        : `it is not announced to the other processes: ${error.rawMessage}`;
+        : `it is not announced to the other processes: ${error.rawMessage}`,
+    );
+  }
+
+  #tell(reason: string): void {
     const { clock, log } = this.#parts;
+    this.#reason = reason;
     if (clock.monotonic() - this.#toldMs < logMs) return;
     this.#toldMs = clock.monotonic();
-    log.warn(this.#reason);
+    log.warn(reason);
   }
 
   /** The life is over, whoever ended it: the others are to know before the next begins. */

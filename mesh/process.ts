@@ -25,6 +25,7 @@ import {
 } from "./process-config.ts";
 import { Links } from "./process-links.ts";
 import { Ending } from "./process-ending.ts";
+import { Admission } from "./process-admission.ts";
 import { type Announced, Standing } from "./process-membership.ts";
 import { type Random, systemRandom } from "./random.ts";
 
@@ -44,6 +45,8 @@ export interface Parts<C> {
   readonly directory: Directory;
   /** Why the process cannot serve now, all in all. */
   readonly problems: () => string[];
+  /** What will keep it from serving unless somebody does something. */
+  readonly warnings: () => string[];
   /** What it waits for is what the process is not ready for. */
   waits(reason: string): void;
   /** Fires when the process ends. */
@@ -234,6 +237,10 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     return problems;
   }
 
+  #warnings(): string[] {
+    return this.#tls?.warnings() ?? [];
+  }
+
   stop(): Promise<void> {
     this.#stopped ??= this.#stop();
     return this.#stopped;
@@ -255,7 +262,10 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     this.#ending.add("gRPC", graceMs + closeMs, () => server.close(graceMs));
     this.#mesh = addressOf({ host: mesh.host, port: server.port });
     const { front, frontSetting } = this.#own;
-    const health = await listening(frontSetting, serveHealth({ ...front, problems }));
+    const health = await listening(
+      frontSetting,
+      serveHealth({ ...front, problems, warnings: () => this.#warnings() }),
+    );
     this.#ending.add("/readyz", closeMs, () => health.close());
     const place = { host: front.host, port: health.port };
     this.#front = { place, address: addressOf(place), health };
@@ -287,6 +297,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
       },
       directory,
       problems: () => this.problems(),
+      warnings: () => this.#warnings(),
       waits: (reason) => (this.#waitsFor = reason),
       signal,
     });
@@ -298,8 +309,10 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     const url = await this.#openEdge(made.edge);
     signal.throwIfAborted();
     this.#waitsFor = undefined;
+    const faults = (): string[] => this.#tls?.problems() ?? [];
+    const admission = new Admission({ directory, clock, random, faults, ...credentials });
     this.#standing = new Standing(
-      { directory, identity, clock, random, log },
+      { directory, identity, admission, clock, random, log },
       this.#announced(url),
     );
   }

@@ -4,7 +4,7 @@ import { sleep } from "./clock.ts";
 import type { Surroundings } from "./lifecycle.ts";
 
 const leastBackoffMs = 50;
-const mostBackoffMs = 5_000;
+const mostBackoffMs = 1_000;
 /** A run that lived that long was a good one: the next failure begins with the least backoff again. */
 const healthyMs = 5_000;
 

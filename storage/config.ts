@@ -1,4 +1,5 @@
 /** Storage's settings: how much may wait between two checkpoints, and how much is kept in memory beyond that. */
+import { type ClientTlsFiles, readClientTls } from "../mesh/client-tls.ts";
 import type { EnvReader } from "../mesh/env.ts";
 
 export interface StorageConfig {
@@ -61,6 +62,10 @@ export interface CassandraConfig {
   readonly inFlightMax: number;
   readonly username: string | undefined;
   readonly password: string | undefined;
+  /** Undefined: unencrypted. */
+  readonly tls: ClientTlsFiles | undefined;
+  /** What the nodes' certificates must name. Undefined: the address at which each is reached. */
+  readonly tlsName: string | undefined;
 }
 
 export function cassandraConfig(read: EnvReader): CassandraConfig {
@@ -99,5 +104,10 @@ export function cassandraConfig(read: EnvReader): CassandraConfig {
     ),
     username: read.optional("CASSANDRA_USERNAME", "who logs in at Cassandra"),
     password: read.optional("CASSANDRA_PASSWORD", "the password for it"),
+    tls: readClientTls(read, "CASSANDRA", "Cassandra"),
+    tlsName: read.optional(
+      "CASSANDRA_TLS_NAME",
+      "the name that is in all nodes' certificates; empty: each has the address at which the node is reached",
+    ),
   };
 }

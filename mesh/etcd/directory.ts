@@ -1,13 +1,14 @@
 /** The directory of a cluster: etcd. */
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { KV } from "../../proto/gen/etcd/rpc_pb.ts";
+import type { ClientTlsFiles } from "../client-tls.ts";
 import type { Directory, Instance, InstanceList, Membership, ServiceName } from "../directory.ts";
 import { unavailable } from "../errors.ts";
 import type { Surroundings } from "../lifecycle.ts";
 import { bytes, Keys } from "./keys.ts";
 import { keepLine } from "./line.ts";
 import type { Attempt, Line } from "./line.ts";
-import { Members, type Ways } from "./members.ts";
+import { Members, type OpenChannel } from "./members.ts";
 import { announce } from "./membership.ts";
 import type { EtcdMembership, MembershipSettings } from "./membership.ts";
 import { EtcdShards } from "./shards.ts";
@@ -24,11 +25,15 @@ export interface EtcdConfig {
   readonly shards: number;
   /** How long an instance is taken for live after it was last heard. etcd has a least of its own, about 2. */
   readonly leaseSeconds: number;
+  /** Undefined: TLS is spoken to "https://" alone, and no certificate shown. */
+  readonly tls?: ClientTlsFiles | undefined;
 }
 
-export interface EtcdOpening extends Ways {
+export interface EtcdOpening {
   /** Ends the wait for etcd, by its reason. */
   readonly signal?: AbortSignal;
+  /** Ways to its members, if not gRPC's. */
+  readonly channel?: OpenChannel;
 }
 
 /**
@@ -38,10 +43,10 @@ export interface EtcdOpening extends Ways {
 export async function openEtcdDirectory(
   config: EtcdConfig,
   surroundings: Pick<Surroundings, "clock" | "random" | "log">,
-  { signal, ...ways }: EtcdOpening = {},
+  { signal, channel }: EtcdOpening = {},
 ): Promise<Directory> {
   signal?.throwIfAborted();
-  const directory = new EtcdDirectory(config, surroundings, ways);
+  const directory = new EtcdDirectory(config, surroundings, channel);
   const giveUp = (): void => directory.fail(signal?.reason);
   signal?.addEventListener("abort", giveUp);
   try {
@@ -70,12 +75,12 @@ class EtcdDirectory implements Directory {
   #closed = false;
 
   constructor(
-    { endpoints, prefix, shards, leaseSeconds }: EtcdConfig,
+    { endpoints, prefix, shards, leaseSeconds, tls }: EtcdConfig,
     { clock, random, log }: Pick<Surroundings, "clock" | "random" | "log">,
-    ways: Ways,
+    channel: OpenChannel | undefined,
   ) {
     const keys = new Keys(prefix);
-    const members = new Members(endpoints, { clock, random }, ways);
+    const members = new Members(endpoints, { clock, random, log }, { tls, channel });
     this.shards = new EtcdShards(shards, members, keys);
     const view = new View(keys, this.shards, log);
     this.#settings = { clock, random, log, members, keys, view, leaseSeconds };

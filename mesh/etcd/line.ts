@@ -4,6 +4,7 @@ import type { Transport } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import { sleep } from "../clock.ts";
 import type { Clock } from "../clock.ts";
+import type { GrpcTransport } from "../grpc/transport.ts";
 import type { Random } from "../random.ts";
 import type { Members } from "./members.ts";
 
@@ -70,16 +71,17 @@ export function keepLine(
     const ending = new AbortController();
     const end = (): void => ending.abort(closing.signal.reason);
     closing.signal.addEventListener("abort", end);
-    const transport = members.connect(member);
     const { signal } = ending;
+    let transport: GrpcTransport | undefined;
     try {
+      transport = members.connect(member);
       await run({ transport, signal, well, fail: (error) => ending.abort(error) });
       return undefined;
     } catch (error) {
       return { reason: ConnectError.from(error).rawMessage };
     } finally {
       closing.signal.removeEventListener("abort", end);
-      transport.close();
+      transport?.close();
     }
   }
 

@@ -3,7 +3,10 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { CallOptions, Client } from "@connectrpc/connect";
 import { credentials as channelCredentials } from "@grpc/grpc-js";
 import type { ChannelCredentials } from "@grpc/grpc-js";
+import type { Logger } from "pino";
 import { KV, Lease } from "../../proto/gen/etcd/rpc_pb.ts";
+import { ClientTls } from "../client-tls.ts";
+import type { ClientTlsFiles } from "../client-tls.ts";
 import { sleep } from "../clock.ts";
 import type { Clock } from "../clock.ts";
 import { unavailable } from "../errors.ts";
@@ -31,16 +34,16 @@ export type OpenChannel = (options: GrpcTransportOptions) => GrpcTransport;
 
 /** How members are reached. */
 export interface Ways {
-  readonly credentials?: ChannelCredentials;
+  readonly tls?: ClientTlsFiles | undefined;
   /** gRPC's, if not given. */
-  readonly channel?: OpenChannel;
+  readonly channel?: OpenChannel | undefined;
 }
 
 export class Members {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #endpoints: readonly string[];
-  readonly #credentials: ChannelCredentials | undefined;
+  readonly #tls: ClientTls | undefined;
   readonly #channel: OpenChannel;
   readonly #closing = new AbortController();
   readonly #open = new Set<GrpcTransport>();
@@ -48,17 +51,17 @@ export class Members {
   readonly #connections = new Map<number, GrpcTransport>();
   #present: number;
 
-  /** Endpoints are "host:port", or "http://host:port", or "https://host:port". */
+  /** Endpoints are "host:port", or "http://host:port", or "https://host:port"; without a scheme TLS is spoken where files for it are given. */
   constructor(
     endpoints: readonly string[],
-    { clock, random }: { clock: Clock; random: Random },
-    { credentials, channel = createGrpcTransport }: Ways = {},
+    { clock, random, log }: { clock: Clock; random: Random; log: Logger },
+    { tls, channel = createGrpcTransport }: Ways = {},
   ) {
     if (endpoints.length === 0) throw new Error("etcd has no endpoints");
     this.#clock = clock;
     this.#random = random;
     this.#endpoints = endpoints;
-    this.#credentials = credentials;
+    this.#tls = tls === undefined ? undefined : new ClientTls(tls, log);
     this.#channel = channel;
     this.#present = this.any();
   }
@@ -77,19 +80,25 @@ export class Members {
     return this.#endpoints[number % this.count] ?? "";
   }
 
-  /** A new connection, without another's backoff. Whoever asked for it closes it. */
+  /** A new connection, without another's backoff. Whoever asked for it closes it. Throws where no certificate can be had. */
   connect(number: number): GrpcTransport {
     const endpoint = this.endpoint(number);
-    const standard = endpoint.startsWith("https://")
-      ? channelCredentials.createSsl()
-      : channelCredentials.createInsecure();
     return this.#channel({
       address: endpoint.replace(/^https?:\/\//, "").replace(/\/$/, ""),
       clock: this.#clock,
       maxMessageBytes,
       maxCalls,
-      credentials: this.#credentials ?? standard,
+      credentials: this.#credentials(endpoint),
     });
+  }
+
+  #credentials(endpoint: string): ChannelCredentials {
+    if (endpoint.startsWith("http://")) return channelCredentials.createInsecure();
+    if (this.#tls !== undefined)
+      return channelCredentials.createFromSecureContext(this.#tls.context);
+    return endpoint.startsWith("https://")
+      ? channelCredentials.createSsl()
+      : channelCredentials.createInsecure();
   }
 
   /**
@@ -102,8 +111,9 @@ export class Members {
     const { signal } = this.#closing;
     for (let before = 0; ; before += 1) {
       const number = this.#present;
-      const connection = this.#connection(number);
+      let connection: GrpcTransport | undefined;
       try {
+        connection = this.#connection(number);
         const calls = { kv: createClient(KV, connection), lease: createClient(Lease, connection) };
         return await call(calls, { timeoutMs: callMs, signal }, before);
       } catch (error) {
@@ -137,9 +147,9 @@ export class Members {
   }
 
   /** The next call goes elsewhere, and to this member by a new connection. Other calls on the old one are over when it closes. */
-  #drop(number: number, connection: GrpcTransport): void {
+  #drop(number: number, connection: GrpcTransport | undefined): void {
     if (this.#present === number) this.#present = (number + 1) % this.count;
-    if (this.#connections.get(number) !== connection) return;
+    if (connection === undefined || this.#connections.get(number) !== connection) return;
     this.#connections.delete(number);
     this.#clock.after(callMs, () => {
       connection.close();

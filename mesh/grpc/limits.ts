@@ -10,7 +10,10 @@ export const keepaliveMs = 5_000;
 export const keepaliveTimeoutMs = 5_000;
 
 /** How long a connection may take until both sides know one another. */
-export const handshakeMs = 10_000;
+export const handshakeMs = 3_000;
+
+/** The longest pause between two attempts to connect to an instance. */
+export const reconnectMaxMs = 1_000;
 
 /** How long calls wait for an instance to come where there is none. */
 export const noInstanceMs = 2_000;

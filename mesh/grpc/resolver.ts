@@ -69,7 +69,7 @@ class InstanceResolver implements experimental.Resolver {
   #tell(present: InstanceList["present"]): void {
     const staying = present.filter(({ draining }) => !draining);
     const endpoints = (staying.length > 0 ? staying : present).map(({ address }) => ({
-      addresses: [addressOf(address)],
+      addresses: [placeOf(address)],
     }));
     this.#listener({ ok: true, value: endpoints }, {}, { ok: true, value: serviceConfig }, "");
   }
@@ -85,7 +85,8 @@ class InstanceResolver implements experimental.Resolver {
   }
 }
 
-function addressOf(address: string): { host: string; port: number } {
+/** Of "host:port". */
+export function placeOf(address: string): { host: string; port: number } {
   const at = address.lastIndexOf(":");
   const host = address.slice(0, at).replace(/^\[|\]$/g, "");
   return { host, port: Number(address.slice(at + 1)) };

@@ -79,7 +79,7 @@ class TlsDoor {
       const left = "code" in err && err.code === "ECONNRESET";
       const level = left ? "debug" : "warn";
       log[level](
-        { reason: err.message, remote: socket.remoteAddress },
+        { reason: wordsOf(err), remote: socket.remoteAddress },
         "a connection is not encrypted as it must be",
       );
     });
@@ -102,6 +102,10 @@ class TlsDoor {
     socket.once("close", cancel);
   }
 }
+
+/** What OpenSSL says without where in it that is said. */
+const wordsOf = (error: Error): string =>
+  "reason" in error ? String(error.reason) : error.message.trim();
 
 /** A session that is taken up again would not have its certificate looked at again. */
 const secure = (pem: Pem | undefined): object => ({
@@ -186,7 +190,7 @@ class TlsChannel extends ChannelCredentials {
         secured.on("readable", answered);
       });
       secured.once("close", closed);
-      secured.on("error", (error) => fail(`it is not to be trusted: ${error.message}`, error));
+      secured.on("error", (error) => fail(`it is not to be trusted: ${wordsOf(error)}`, error));
     });
   }
 }

@@ -9,7 +9,7 @@ import type {
 } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { StreamResponse, Transport, UnaryResponse } from "@connectrpc/connect";
-import { Client, credentials as channelCredentials } from "@grpc/grpc-js";
+import { Client } from "@grpc/grpc-js";
 import type { ChannelCredentials } from "@grpc/grpc-js";
 import { systemClock } from "../clock.ts";
 import type { Clock } from "../clock.ts";
@@ -23,8 +23,10 @@ import {
   keepaliveMs,
   keepaliveTimeoutMs,
   maxMessageBytes as defaultMaxMessageBytes,
+  reconnectMaxMs,
 } from "./limits.ts";
 import { encode } from "./outgoing.ts";
+import { plainChannel } from "./plain.ts";
 import { anyInstance } from "./resolver.ts";
 
 export interface GrpcTransportOptions {
@@ -63,7 +65,7 @@ class Channel implements GrpcTransport {
     const { address = "", instances, clock = systemClock, maxCalls = 1_000 } = options;
     const any = instances === undefined ? undefined : anyInstance(instances, clock);
     const { maxMessageBytes = defaultMaxMessageBytes } = options;
-    const { credentials = channelCredentials.createInsecure() } = options;
+    const { credentials = plainChannel(clock) } = options;
     this.#clock = clock;
     this.#maxMessageBytes = maxMessageBytes;
     this.#maxCalls = maxCalls;
@@ -83,7 +85,7 @@ class Channel implements GrpcTransport {
       "grpc.keepalive_permit_without_calls": 0,
       "grpc.client_idle_timeout_ms": 30 * 60_000,
       "grpc.initial_reconnect_backoff_ms": 100,
-      "grpc.max_reconnect_backoff_ms": 5_000,
+      "grpc.max_reconnect_backoff_ms": reconnectMaxMs,
       "grpc.service_config_disable_resolution": 1,
       "grpc.enable_http_proxy": 0,
       "grpc.enable_channelz": 0,

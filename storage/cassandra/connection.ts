@@ -1,7 +1,10 @@
 /** The way to Cassandra: connections, bounded requests, and what an error means. It must not know what is asked. */
 import { auth, Client, errors, policies, types } from "cassandra-driver";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { checkServerIdentity } from "node:tls";
+import type { ConnectionOptions } from "node:tls";
 import type { Logger } from "pino";
+import { ClientTls, type ClientTlsFiles } from "../../mesh/client-tls.ts";
 import { type Clock, sleep } from "../../mesh/clock.ts";
 import { overloaded, unavailable } from "../../mesh/errors.ts";
 import type { Random } from "../../mesh/random.ts";
@@ -27,7 +30,7 @@ const saidEveryMs = 10_000;
 /** Requests that wait for their turn, of each that may be under way. */
 const waitingFactor = 16;
 
-export function newClient(config: CassandraConfig): Client {
+export function newClient(config: CassandraConfig, log: Logger): Client {
   const { contactPoints, datacenter, username, password } = config;
   return new Client({
     contactPoints: [...contactPoints],
@@ -35,6 +38,9 @@ export function newClient(config: CassandraConfig): Client {
     ...(username === undefined
       ? {}
       : { authProvider: new auth.PlainTextAuthProvider(username, password ?? "") }),
+    ...(config.tls === undefined
+      ? {}
+      : { sslOptions: tlsOptions(config.tls, config.tlsName, log) }),
     pooling: {
       coreConnectionsPerHost: { "0": 2, "1": 1, "2": 1 },
       maxRequestsPerConnection: 2_048,
@@ -60,6 +66,22 @@ export function newClient(config: CassandraConfig): Client {
   });
 }
 
+/** The driver takes what is in it anew for each connection, and trusts everybody unless told otherwise. */
+function tlsOptions(
+  files: ClientTlsFiles,
+  name: string | undefined,
+  log: Logger,
+): ConnectionOptions {
+  const tls = new ClientTls(files, log);
+  return {
+    get secureContext() {
+      return tls.context;
+    },
+    rejectUnauthorized: true,
+    checkServerIdentity: (host, certificate) => checkServerIdentity(name ?? host, certificate),
+  };
+}
+
 /** Connects, for as long as it takes. Ends the client of a try that failed. */
 export async function connected(
   config: CassandraConfig,
@@ -67,7 +89,7 @@ export async function connected(
   signal?: AbortSignal,
 ): Promise<Client> {
   return patiently(outside, signal, async () => {
-    const client = newClient(config);
+    const client = newClient(config, outside.log);
     try {
       await client.connect();
       return client;

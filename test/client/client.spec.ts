@@ -309,6 +309,26 @@ describe("the client over a WebSocket", () => {
     assert.deepEqual(states, ["pending", "sent", "delivered", "read"]);
   });
 
+  it("P5 tells of no cursor that goes back, in whole or in part", async () => {
+    const { client, watch } = await ready();
+    await client.send({ user: "bob" }, "1").sent;
+    const told: string[] = [];
+    client.on("cursor", ({ userId, deliveredSeq, readSeq }) => {
+      told.push(`${userId} ${deliveredSeq}/${readSeq}`);
+    });
+    const tell = (userId: string, deliveredSeq: number, readSeq: number): void => {
+      const cursor = { conversationId: bob, userId, deliveredSeq, readSeq };
+      server.last.tell({ frame: { case: "pushed", value: { cursors: [cursor] } } });
+    };
+    server.last.push(server.commit(bob, "bob", "2"));
+    tell("alice", 1, 0);
+    tell("bob", 1, 1);
+    tell("bob", 3, 1);
+    server.last.push(server.commit(bob, "bob", "3"));
+    await watch.until(() => watch.records.length === 3);
+    assert.deepEqual(told, ["bob 2/2", "bob 3/2", "bob 3/3"]);
+  });
+
   it("takes an answer for a sign that what is before it was read", async () => {
     const { client, watch } = await ready();
     const { seq } = await client.send({ user: "bob" }, "1").sent;

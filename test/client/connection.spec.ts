@@ -75,6 +75,21 @@ describe("the client's connection", () => {
     assert.equal(long.t === "waiting" && long.delayMs, 300_000);
   });
 
+  it("waits no longer than the server wants, unless the link before did not last", () => {
+    const soon = closing(4001, "draining", "none", 5);
+    const first = next(live, closed(soon, 0, 0.9), rules);
+    assert.equal(first.t === "waiting" && first.delayMs, 5);
+    const again = run(first, [
+      { t: "waited" },
+      { t: "opened" },
+      welcomed,
+      closed(soon, 9_999, 0.9),
+    ]);
+    assert.equal(again.t === "waiting" && again.delayMs, 900);
+    const lasted = run(first, [{ t: "waited" }, { t: "opened" }, welcomed, closed(soon, 10_000)]);
+    assert.equal(lasted.t === "waiting" && lasted.delayMs, 5);
+  });
+
   it("resumes after close codes below 4100, stops from there on", () => {
     for (const code of [1000, 1001, 1006, 1011, 4000, 4001, 4002, 4003, 4004, 4099]) {
       assert.equal(next(live, closed(closing(code, "")), rules).t, "waiting", `${code}`);

@@ -74,6 +74,22 @@ describe("the client, sent elsewhere", () => {
     assert.equal(far.hellos.length, 1);
   });
 
+  it("loses no time where a server sends it, and fails no send meanwhile", async () => {
+    const clock = new ManualClock();
+    const random = { unit: () => 0.99, bytes: (length: number) => Buffer.alloc(length, 7) };
+    const { client, watch } = make({ clock, random, limits: { backoffBaseMs: 500, stableMs: 0 } });
+    await client.ready();
+    const value = { reason: CloseReason.DRAINING, reconnectAfterMs: 40, url: far.url };
+    near.last.tell({ frame: { case: "goodbye", value } });
+    await watch.until(() => watch.states.at(-1) === "waiting");
+    const handle = client.send({ user: "bob" }, "hello");
+    clock.advance(39);
+    assert.deepEqual([handle.status, far.hellos.length], ["pending", 0]);
+    clock.advance(1);
+    assert.equal((await handle.sent).seq, 1);
+    assert.equal(far.sends.length, 1);
+  });
+
   it("comes back to the configured address where it does not get through there", async () => {
     far.webSockets = false;
     let sent = false;
@@ -105,7 +121,7 @@ describe("the client, sent elsewhere", () => {
       waits.push(connection.delayMs);
       clock.advance(connection.delayMs);
     }
-    assert.deepEqual(waits, [250, 500, 1_000, 2_000, 4_000, 8_000]);
+    assert.deepEqual(waits, [5, 500, 1_000, 2_000, 4_000, 8_000]);
   });
 
   it("stays where it is where it is sent to what is no address of a server", async () => {

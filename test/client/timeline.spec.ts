@@ -7,7 +7,11 @@ import {
   type ConversationDelta,
   type HistoryResponse,
 } from "../../proto/gen/parley/v1/chat_pb.ts";
-import { RecordSchema, type Record as LogRecord } from "../../proto/gen/parley/v1/record_pb.ts";
+import {
+  CursorSchema,
+  RecordSchema,
+  type Record as LogRecord,
+} from "../../proto/gen/parley/v1/record_pb.ts";
 import { moveCursor, receiptOf } from "../../client/receipts.ts";
 import {
   addRecords,
@@ -105,6 +109,17 @@ describe("a timeline", () => {
     addRecords(timeline, [record(4)], me, limits);
     const nothing = (): string => shown(applyHistory(timeline, answer([], 4), me, limits));
     assert.deepEqual([nothing(), nothing(), nothing()], ["", "", "(2-3) 4"]);
+  });
+
+  it("waits longer where the server's head is below the hole: it shows what was pushed a moment later", () => {
+    const timeline = begun(1);
+    addRecords(timeline, [record(4)], me, limits);
+    for (let tries = 1; tries < 60; tries += 1)
+      assert.equal(shown(applyHistory(timeline, answer([], 1), me, limits)), "");
+    assert.equal(shown(applyHistory(timeline, answer([record(2)], 2), me, limits)), "2");
+    for (let tries = 1; tries < 60; tries += 1)
+      assert.equal(shown(applyHistory(timeline, answer([], 2), me, limits)), "");
+    assert.equal(shown(applyHistory(timeline, answer([], 2), me, limits)), "(3-3) 4");
   });
 
   it("names a hole that is not to be had at once", () => {
@@ -230,6 +245,38 @@ describe("a timeline", () => {
     assert.equal(receiptOf(timeline, 1).status, "read");
     assert.equal(move("bob", 0, 0), undefined, "a cursor only moves forward (P5)");
     assert.equal(receiptOf(timeline, 1).status, "read");
+  });
+
+  it("counts nobody's late cursor who has been removed, whether the summary knew of it or not (P6)", () => {
+    const timeline = begun(0);
+    const kick = create(RecordSchema, {
+      conversationId: id,
+      seq: 1,
+      senderId: "bob",
+      body: { case: "membership", value: { removed: ["carol"] } },
+    });
+    applyDelta(timeline, delta(1, []), me, limits, { initial: false, fillMax: 200 });
+    timeline.summary.memberCount = 2;
+    addRecords(timeline, [kick, record(2, me)], me, limits);
+    const cursor = (userId: string, seq: number) =>
+      create(CursorSchema, { conversationId: id, userId, deliveredSeq: seq, readSeq: 0 });
+    assert.equal(moveCursor(timeline, cursor("carol", 1)), undefined);
+    moveCursor(timeline, cursor("bob", 2));
+    assert.equal(timeline.summary.peersDeliveredSeq, 2);
+  });
+
+  it("reads by writing a message, not by changing the members (P6)", () => {
+    const timeline = begun(2);
+    const change = create(RecordSchema, {
+      conversationId: id,
+      seq: 3,
+      senderId: me,
+      body: { case: "membership", value: { added: ["carol"] } },
+    });
+    addRecords(timeline, [change], me, limits);
+    assert.equal(timeline.summary.readSeq, 0);
+    addRecords(timeline, [record(4, me)], me, limits);
+    assert.equal(timeline.summary.readSeq, 4);
   });
 });
 

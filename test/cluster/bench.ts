@@ -25,6 +25,7 @@ const measureMs = Number(process.argv[2] ?? "10") * 1_000;
 const loads = [
   { what: "200 clients, window 16", connections: 200, pace: { window: 16 } },
   { what: "2,000 clients, window 1", connections: 2_000, pace: { window: 1 } },
+  { what: "200 clients, 2,000/s in all", connections: 200, pace: { perSecond: 2_000 } },
   { what: "200 clients, 500/s in all", connections: 200, pace: { perSecond: 500 } },
 ] as const;
 

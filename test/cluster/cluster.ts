@@ -41,6 +41,8 @@ export interface ClusterOptions {
   readonly settings?: Readonly<Record<string, Settings>>;
   /** What tokens are signed with; that of all tests if not given. */
   readonly secret?: string;
+  /** Of a process ("gateway-0") or "migrate": the tree that it runs from when it starts next, where it is not this one. */
+  readonly trees?: ReadonlyMap<string, string>;
   /** Logs and media are here. */
   readonly folder: string;
   /** Where all of them listen: an address of the test's own keeps ports of other programs out. */
@@ -333,7 +335,7 @@ export class Cluster {
       ),
     );
     const child = spawn(process.execPath, ["cli/parley.js", ...args], {
-      cwd: root,
+      cwd: this.options.trees?.get(name) ?? root,
       env,
       stdio: ["ignore", "pipe", "pipe"],
       // Ctrl-C at a terminal reaches the starter, which ends them in its own order.

@@ -163,11 +163,12 @@ describe("etcd", function () {
     it("a lease that is revoked is gone by the next renewal, whatever the watch hears", async () => {
       const [endpoint = ""] = etcd.endpoints;
       const granted = (await callEtcd(endpoint, "lease/grant", { TTL: "2" })) as { ID: string };
-      const surroundings = { clock: systemClock, random: systemRandom };
+      const log = createLog({ level: "silent" });
+      const surroundings = { clock: systemClock, random: systemRandom, log };
       const members = new Members(etcd.endpoints, surroundings);
       let gone = 0;
       const lease = new Lease(
-        { ...surroundings, log: createLog({ level: "silent" }), members },
+        { ...surroundings, members },
         { id: BigInt(granted.ID), ttlMs: 2_000, askedMs: systemClock.monotonic() },
         () => (gone += 1),
       );

@@ -13,13 +13,17 @@ import type { ClusterOptions } from "./cluster.ts";
 import { Members, lackOf } from "./members.ts";
 import { Etcd, whyNoEtcd } from "./servers/etcd.ts";
 
-const etcdAddress = "127.50.0.1";
-const cassandraAddress = "127.50.0.1";
+/** The loopback network of this run: two runs at once on one machine need two. */
+const network = process.env["TEST_NETWORK"] ?? "127.50";
+const etcdAddress = `${network}.0.1`;
+const cassandraAddress = `${network}.0.1`;
 /** What processes take where no setting says otherwise. */
 const standardShards = 1_024;
 
-/** Why nothing can run here; undefined: all that is needed is there. */
-export const lack = (await whyNoEtcd()) ?? (await lackOf("cassandra"));
+/** Why nothing can run here; undefined: all that is needed is there, built now if it was not before, which takes minutes. */
+export async function whyNoServers(): Promise<string | undefined> {
+  return (await whyNoEtcd()) ?? (await lackOf("cassandra"));
+}
 
 export interface Ground {
   readonly etcd: Etcd;
@@ -67,7 +71,7 @@ let clusters = 0;
 /** Where the next cluster listens, so that no two meet. */
 function nextHost(): string {
   clusters += 1;
-  return `127.50.${1 + Math.floor(clusters / 250)}.${1 + (clusters % 250)}`;
+  return `${network}.${1 + Math.floor(clusters / 250)}.${1 + (clusters % 250)}`;
 }
 
 /** With a prefix, a keyspace, a folder and an address of its own: nothing of another cluster's is there. */

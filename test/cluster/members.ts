@@ -45,20 +45,27 @@ export class Members {
   readonly kind: Kind;
   readonly addresses: readonly string[];
   readonly #folder: Awaited<ReturnType<typeof newFolder>>;
+  readonly #env: NodeJS.ProcessEnv;
 
   private constructor(
     kind: Kind,
     addresses: readonly string[],
     folder: Awaited<ReturnType<typeof newFolder>>,
+    env: NodeJS.ProcessEnv,
   ) {
+    this.#env = { ...process.env, ...env };
     this.kind = kind;
     this.addresses = addresses;
     this.#folder = folder;
   }
 
-  /** All at once; resolves when they answer. */
-  static async start(kind: Kind, addresses: readonly string[]): Promise<Members> {
-    const members = new Members(kind, addresses, await newFolder());
+  /** All at once; resolves when they answer. `env`: what their script may be told besides. */
+  static async start(
+    kind: Kind,
+    addresses: readonly string[],
+    env: NodeJS.ProcessEnv = {},
+  ): Promise<Members> {
+    const members = new Members(kind, addresses, await newFolder(), env);
     started.add(members);
     try {
       await Promise.all(addresses.map((_, at) => members.start(at)));
@@ -77,7 +84,7 @@ export class Members {
   /** With what it has stored; resolves when it answers. */
   async start(at: number): Promise<void> {
     const args = [this.#folderOf(at), this.#addressOf(at), this.addresses.join(",")];
-    await run(script(this.kind, "start"), args, { timeout: startMs });
+    await run(script(this.kind, "start"), args, { timeout: startMs, env: this.#env });
   }
 
   /** Resolves when it is gone. */

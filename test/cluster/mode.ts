@@ -1,11 +1,12 @@
 /** Loaded before the suites: those of the whole service run on a cluster of real processes, each suite on one of its own. */
+import assert from "node:assert/strict";
 import type { RootHookObject } from "mocha";
 import { serviceNames } from "../../mesh/directory.ts";
 import type { ServiceName } from "../../mesh/directory.ts";
 import { runIn } from "../support/parley.ts";
 import type { RunningParley, Settings, Start } from "../support/parley.ts";
 import type { Cluster } from "./cluster.ts";
-import { lack, leaveSharedGround, newCluster } from "./ground.ts";
+import { leaveSharedGround, newCluster, whyNoServers } from "./ground.ts";
 
 /** As in one process: no waiting at the end. Few shards are claimed sooner than many. */
 const everywhere: Settings = {
@@ -13,6 +14,9 @@ const everywhere: Settings = {
   PARLEY_LOG_LEVEL: "warn",
   PARLEY_SHARDS: "64",
 };
+
+/** From nothing, on a small machine. */
+const installMs = 25 * 60_000;
 
 /** "PARLEY_PRESENCE_GRACE_MS" is presence's; what names no service is the gateway's. */
 function serviceOf(setting: string): ServiceName {
@@ -59,10 +63,17 @@ runIn("a cluster", startOnCluster);
 process.once("SIGTERM", () => process.exit(143));
 
 export const mochaHooks: RootHookObject = {
-  beforeAll(this: Mocha.Context) {
-    if (lack === undefined) return;
-    console.log(`skipped: ${lack}`);
-    this.skip();
+  async beforeAll(this: Mocha.Context) {
+    this.timeout(installMs);
+    const why = await whyNoServers();
+    if (why !== undefined) {
+      console.log(`skipped: ${why}`);
+      this.skip();
+    }
+    const root = this.test?.parent;
+    root?.eachTest((test) => {
+      assert.doesNotMatch(test.fullTitle(), /one process/, "a suite does not know the cluster");
+    });
   },
   async afterAll() {
     await leaveSharedGround();

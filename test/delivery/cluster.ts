@@ -12,7 +12,7 @@ import { LocalMesh } from "../../mesh/local.ts";
 import { PeerTable, peerOf, ringOf } from "../../mesh/peers.ts";
 import { Pipe } from "../../mesh/pipe.ts";
 import { seededRandom } from "../../mesh/random.ts";
-import { MemoryShards, type ShardOwner } from "../../mesh/shards.ts";
+import { MemoryShards, type ShardOwner, type ShardRegistry } from "../../mesh/shards.ts";
 import {
   DeliveryService,
   type ExchangeRequest,
@@ -93,7 +93,7 @@ export class Process {
   readonly #operations = new Pipe<ExchangeRequest>(10_000);
   readonly #abort = new AbortController();
 
-  constructor(surroundings: Surroundings, shards: MemoryShards, pace: Pace) {
+  constructor(surroundings: Surroundings, shards: ShardRegistry, pace: Pace) {
     this.identity = surroundings.identity;
     const config = { conversationsMax: 1_000, waitingMax: 1_000, cursorGatherMs: 1_000 };
     this.delivery = createDelivery(surroundings, config, shards, pace);
@@ -105,11 +105,18 @@ export class Process {
     return createClient(DeliveryService, this.mesh.transport(DeliveryService));
   }
 
-  send(operationId: number, userId: string, conversationId: string, retry = false): void {
+  send(
+    operationId: number,
+    userId: string,
+    conversationId: string,
+    retry = false,
+    epoch = 0n,
+  ): void {
     const clientId = Buffer.alloc(16);
     clientId.writeUInt32BE(operationId);
     const value = { clientId, content: Buffer.from([0x0a, 1, 65]), retry };
-    this.submit({ operationId, userId, conversationId, operation: { case: "send", value } });
+    const operation = { case: "send" as const, value };
+    this.submit({ operationId, userId, conversationId, operation, epoch });
   }
 
   submit(operation: Parameters<typeof create<typeof OperationSchema>>[1]): void {
@@ -119,9 +126,10 @@ export class Process {
 
   /** "sent 3", "notOwner" … */
   async outcome(id: number): Promise<string> {
-    const { outcome } = await until(() =>
-      this.outcomes.find(({ operationId }) => operationId === id),
-    );
+    const one = await until(() => this.outcomes.find(({ operationId }) => operationId === id));
+    // An operation that is sent again has another outcome.
+    this.outcomes.splice(this.outcomes.indexOf(one), 1);
+    const { outcome } = one;
     return outcome.case === "sent" ? `sent ${outcome.value.seq}` : `${outcome.case}`;
   }
 
@@ -167,9 +175,15 @@ export class Cluster {
     this.#storage.serve(StorageService, storage.service);
   }
 
+  /** The registry as a process sees it. */
+  protected viewOf(_: Identity): ShardRegistry {
+    return this.registry;
+  }
+
   /** A process begins, and is announced. */
   async add(): Promise<Process> {
-    const process = new Process(this.#surroundings(), this.registry, this.#pace);
+    const surroundings = this.#surroundings();
+    const process = new Process(surroundings, this.viewOf(surroundings.identity), this.#pace);
     this.#processes.push(process);
     await process.delivery.start();
     const announce = (): void => this.#announce(process);
@@ -189,6 +203,11 @@ export class Cluster {
     this.deliveries.replace(
       this.deliveries.present.map((peer) => (peer.id === id ? { ...peer, draining: true } : peer)),
     );
+  }
+
+  /** Nobody drains any more. */
+  staying(): void {
+    this.deliveries.replace(this.deliveries.present.map((peer) => ({ ...peer, draining: false })));
   }
 
   addSession(): Session {
@@ -221,6 +240,10 @@ export class Cluster {
 
   ownerOf(conversationId: string): string | undefined {
     return this.registry.owner(hash32(conversationId) % this.registry.count)?.incarnation;
+  }
+
+  epochOf(conversationId: string): bigint {
+    return this.registry.owner(hash32(conversationId) % this.registry.count)?.epoch ?? 0n;
   }
 
   async close(): Promise<void> {

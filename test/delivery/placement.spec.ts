@@ -154,9 +154,7 @@ describe("several delivery processes", () => {
     for (let n = 0; n < 20; n += 1) await turn();
     first.send(1, "alice", id);
     assert.equal(await first.outcome(1), "notOwner");
-    cluster.deliveries.replace(
-      cluster.deliveries.present.map((peer) => ({ ...peer, draining: false })),
-    );
+    cluster.staying();
     cluster.registry.fails = undefined;
     await until(() => {
       cluster.clock.advance(200);
@@ -166,6 +164,34 @@ describe("several delivery processes", () => {
     first.send(2, "alice", id, true);
     assert.equal(await first.outcome(2), "sent 1");
     assert.equal(cluster.ownerOf(id), first.identity.id);
+  });
+
+  it("take nothing that was routed under an epoch before, once a shard is theirs anew: it would overtake what was refused (P4)", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    const before = cluster.epochOf(id);
+    cluster.registry.fails = "before";
+    cluster.draining(first);
+    for (let n = 0; n < 20; n += 1) await turn();
+    first.send(1, "alice", id, false, before);
+    assert.equal(await first.outcome(1), "notOwner");
+    cluster.staying();
+    cluster.registry.fails = undefined;
+    await until(() => {
+      cluster.clock.advance(200);
+      return cluster.ownerOf(id) === first.identity.id && cluster.epochOf(id) > before;
+    });
+    await cluster.placed(first, second);
+    first.send(2, "alice", id, false, before);
+    assert.equal(await first.outcome(2), "notOwner", "it was on its way when 1 was refused");
+    const now = cluster.epochOf(id);
+    first.send(1, "alice", id, true, now);
+    first.send(2, "alice", id, true, now);
+    assert.deepEqual([await first.outcome(1), await first.outcome(2)], ["sent 1", "sent 2"]);
+    first.send(3, "alice", id, false, now + 1n);
+    assert.equal(await first.outcome(3), "notOwner", "it does not know of that epoch yet");
+    first.send(4, "alice", id);
+    assert.equal(await first.outcome(4), "sent 3", "a gateway that does not say is trusted");
   });
 
   it("do not write what was built on a shard that is lost meanwhile (P1, P2)", async () => {

@@ -14,7 +14,7 @@ import { bomb, picture } from "../support/pictures.ts";
 import { SocketClient, batchOf } from "../support/socket-client.ts";
 import type { Closed } from "../support/socket-client.ts";
 import { Town, directId, newClientId, syncAll, textInto, textOf, textTo } from "../support/town.ts";
-import { within } from "../support/within.ts";
+import { asked, within } from "../support/within.ts";
 
 const base64 = (value: object): string => Buffer.from(JSON.stringify(value)).toString("base64url");
 
@@ -366,7 +366,7 @@ for (const [mode, start] of modes.entries()) {
         });
 
         it("a group with 100,001 members; 100,000 are fine", async function () {
-          this.timeout(30_000);
+          this.timeout(120_000);
           const many = Array.from({ length: 100_000 }, (_, at) => `u${at.toString(36)}`);
           const request = { clientId: newClientId(), title: "everybody", memberIds: many };
           await assert.rejects(eve.createGroup(request), {
@@ -374,7 +374,14 @@ for (const [mode, start] of modes.entries()) {
             message: /at most 100000 members, not 100001/,
           });
           const some = { ...request, memberIds: many.slice(1) };
-          const { conversation } = await eve.createGroup(some);
+          // A store may take longer for so many than a call may last: trying again answers with the same group.
+          const { conversation } = await asked(90_000, "so large a group", () =>
+            eve.createGroup(some).catch((error: unknown) => {
+              const { code } = ConnectError.from(error);
+              if (code === Code.Unavailable || code === Code.DeadlineExceeded) return undefined;
+              throw error;
+            }),
+          );
           assert.equal(conversation?.memberCount, 100_000);
           const id = conversation?.conversationId ?? "";
           const member = await town.device(open, "u1", `phone-${part}`);

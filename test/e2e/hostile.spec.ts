@@ -209,8 +209,7 @@ for (const [mode, start] of modes.entries()) {
       const pinging = await town.onSocket("pinging");
       for (let n = 0; n < 2_000; n += 1) pinging.socket.ping();
       const { code } = await within(10_000, "the end", pinging.socket.closed);
-      // By the gateway's rate, or hung up on by ws for pongs that pile up.
-      assert.ok([4_004, 1_006].includes(code), String(code));
+      assert.equal(code, 4_004, "sent away for its rate, not cut");
       const client = chatClient(town.url, await tokenFor("poller"), "");
       const leaving = new AbortController();
       setMaxListeners(100, leaving.signal);

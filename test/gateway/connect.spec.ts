@@ -188,6 +188,36 @@ describe("ChatService over Connect", () => {
     assert.deepEqual(callers, []);
   });
 
+  it("brings deadlines nearer that no timer can wait for, and refuses them", async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", warned);
+    try {
+      const edge = await open(countingTyping);
+      const { headers } = await as("alice");
+      const far = { ...headers, "connect-timeout-ms": "9999999999" };
+      const refused = await said(await post(edge, "SetTyping", "{}", far));
+      assert.deepEqual([refused["code"], callers], ["invalid_argument", []]);
+      for (const timeout of ["99999999H", "99999999M", "99999999S"]) {
+        const response = await fetch(`${edge.url}/parley.v1.ChatService/SetTyping`, {
+          method: "POST",
+          headers: {
+            ...headers,
+            "content-type": "application/grpc-web+proto",
+            "grpc-timeout": timeout,
+          },
+          body: new Uint8Array(5),
+        });
+        assert.match(await response.text(), /grpc-status: 3\b/, timeout);
+      }
+      // A warning is told a turn later.
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(warnings, []);
+    } finally {
+      process.off("warning", warned);
+    }
+  });
+
   it("refuses a request over the limit, whether it says its length or not", async () => {
     const edge = await openEdge({
       calls: fakeCalls(countingTyping),
@@ -336,6 +366,22 @@ describe("Subscribe over Connect", () => {
       events.push(event.case ?? "");
     assert.deepEqual(events, ["heartbeat", "heartbeat"]);
     assert.equal(proxies, "no");
+  });
+
+  it("refuses a request that cannot be read, as the caller's fault", async () => {
+    const edge = await open({});
+    const { headers } = await as("alice");
+    const message = [0x0a, 0x7f, 1];
+    const response = await fetch(`${edge.url}/parley.v1.ChatService/Subscribe`, {
+      method: "POST",
+      headers: { ...headers, "content-type": "application/connect+proto" },
+      body: Uint8Array.of(0, 0, 0, 0, message.length, ...message),
+    });
+    const bytes = Buffer.from(await response.arrayBuffer());
+    assert.deepEqual([bytes[0], bytes.readUInt32BE(1)], [2, bytes.length - 5]);
+    const { error } = JSON.parse(bytes.toString("utf8", 5)) as { error: Record<string, string> };
+    assert.equal(error["code"], "invalid_argument");
+    assert.match(error["message"] ?? "", /^the message cannot be read: /);
   });
 
   it("is refused without a token", async () => {

@@ -45,7 +45,8 @@ export function sendOf(conversationId: string, number: number, retry = false): O
 export function operationOf(conversationId: string, operation: Operation["operation"]): Operation {
   const $typeName = "parley.delivery.v1.Operation";
   const userId = "ann";
-  return { $typeName, operationId: 0, userId, origin: "g/1", conversationId, operation };
+  const origin = "g/1";
+  return { $typeName, operationId: 0, userId, origin, conversationId, operation, epoch: 0n };
 }
 
 /** The number of a send, by its client_id; 0: it is none. */

@@ -191,6 +191,22 @@ for (const wire of [false, true]) {
       assert.deepEqual(left.took(), [2]);
     });
 
+    it("each operation names the epoch that it is routed under (P4)", async () => {
+      await all.open(left, 0);
+      all.sends(zero, 1, 2);
+      await settle();
+      const epochs = (): bigint[] => left.operations.map(({ epoch }) => epoch);
+      const before = all.shards.owner(0)?.epoch ?? 0n;
+      assert.deepEqual(epochs(), [before, before]);
+      all.own(left, 0);
+      answerAll(left, notOwner);
+      await settle();
+      assert.deepEqual(epochs(), [before + 1n]);
+      answerAll(left);
+      await settle();
+      assert.deepEqual(epochs(), [before + 1n]);
+    });
+
     it("an owner that refuses though the map names it is asked again after 20 ms, then twice as long, up to 1 s", async () => {
       all.own(left, 0);
       all.sends(zero, 1, 2);

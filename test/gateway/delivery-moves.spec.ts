@@ -15,20 +15,29 @@ const shardOf = (conversationId: string): number => hash32(conversationId) % sha
 
 interface Work {
   readonly operation: Operation;
-  readonly taken: boolean;
+  /** Undefined: it is on its way. */
+  taken: boolean | undefined;
 }
 
 /** A process: per shard what came and has no outcome yet, and which shards it takes operations for. */
 interface Process {
   readonly owner: Owner;
   readonly work: Work[][];
-  readonly takes: Set<number>;
+  /** Under which epoch. */
+  readonly takes: Map<number, bigint>;
   alive: boolean;
 }
 
 type Step =
   | { readonly t: "send"; readonly conversation: number; readonly count: number }
   | { readonly t: "work"; readonly process: number; readonly shard: number }
+  | { readonly t: "retake"; readonly shard: number; readonly count: number }
+  | {
+      readonly t: "arrive";
+      readonly process: number;
+      readonly shard: number;
+      readonly count: number;
+    }
   | { readonly t: "move" | "own" | "hear"; readonly shard: number }
   | { readonly t: "break" | "crash"; readonly process: number; readonly done: number }
   | { readonly t: "pass"; readonly ms: number };
@@ -38,6 +47,7 @@ class Model {
   readonly processes: Process[] = [];
   /** What is true of each shard. */
   readonly owners: (Process | undefined)[] = Array.from({ length: shardCount }, () => undefined);
+  readonly epochs: bigint[] = Array.from({ length: shardCount }, () => 0n);
   /** Shards on their way to another process: it is written into the registry when the present one has nothing under way. */
   readonly moving = new Map<number, Process>();
   /** Of the registry and not heard by the links yet. */
@@ -62,7 +72,7 @@ class Model {
     this.#names += 1;
     const owner = this.all.join(`p${this.#names}`);
     const work = Array.from({ length: shardCount }, (): Work[] => []);
-    const process: Process = { owner, work, takes: new Set(), alive: true };
+    const process: Process = { owner, work, takes: new Map(), alive: true };
     owner.answer = (operation) => {
       this.#came(process, operation);
       return undefined;
@@ -84,7 +94,7 @@ class Model {
       if (other === process || !other.alive) continue;
       assert.deepEqual(other.work[shard], [], "operations of a shard are under way at two owners");
     }
-    process.work[shard]?.push({ operation, taken: process.takes.has(shard) });
+    process.work[shard]?.push({ operation, taken: undefined });
   }
 
   /** Another life owns the shard; it takes operations once it knows. */
@@ -92,6 +102,7 @@ class Model {
     this.owners[shard] = process;
     this.#epoch += 1n;
     const epoch = this.#epoch;
+    this.epochs[shard] = epoch;
     this.news[shard]?.push(() =>
       this.all.shards.learn(shard, { incarnation: process.owner.id, epoch }),
     );
@@ -111,15 +122,30 @@ class Model {
     return log.push(number);
   }
 
+  /** What is on its way to the process arrives: the first `count` of the shard. */
+  #arrive(process: Process, shard: number, count: number): void {
+    const onTheirWay = process.work[shard]?.filter(({ taken }) => taken === undefined) ?? [];
+    for (const one of onTheirWay.slice(0, count)) {
+      const { epoch } = one.operation;
+      assert.notEqual(epoch, 0n);
+      one.taken = process.takes.get(shard) === epoch;
+    }
+  }
+
   #work(process: Process, shard: number): void {
-    const one = process.work[shard]?.shift();
+    const work = process.work[shard];
+    if (work?.[0]?.taken === undefined) this.#arrive(process, shard, 1);
+    const one = work?.shift();
     if (one !== undefined) {
       const { operation, taken } = one;
-      process.owner.settle(operation, taken ? sentAt(this.#carryOut(operation)) : notOwner);
+      process.owner.settle(
+        operation,
+        taken === true ? sentAt(this.#carryOut(operation)) : notOwner,
+      );
     }
     const next = this.moving.get(shard);
     if (next === undefined || this.owners[shard] !== process) return;
-    if (process.work[shard]?.some(({ taken }) => taken)) return;
+    if (work?.some(({ taken }) => taken)) return;
     this.moving.delete(shard);
     this.claim(shard, next.alive ? next : this.living(0));
   }
@@ -127,7 +153,7 @@ class Model {
   /** The stream is gone: `done` of what was taken is carried out all the same, of each shard from the first on. */
   #lose(process: Process, done: number): void {
     for (const work of process.work) {
-      const taken = work.filter((one) => one.taken);
+      const taken = work.filter((one) => one.taken === true);
       for (const { operation } of taken.slice(0, done)) this.#carryOut(operation);
       work.length = 0;
     }
@@ -182,6 +208,12 @@ class Model {
         this.moving.set(shard, this.living(shard + this.processes.indexOf(owner) + 1));
         break;
       }
+      case "arrive":
+        this.#arrive(this.living(step.process), step.shard, step.count);
+        break;
+      case "retake":
+        this.#retake(step.shard, step.count);
+        break;
       case "own":
         this.#own(step.shard);
         break;
@@ -203,11 +235,22 @@ class Model {
     }
   }
 
-  /** The owner learns that it is. What it refused has its outcomes by then. */
+  /** The owner learns that it is. */
   #own(shard: number): void {
     const owner = this.owners[shard];
     if (owner === undefined || this.moving.has(shard)) return;
-    owner.takes.add(shard);
+    owner.takes.set(shard, this.epochs[shard] ?? 0n);
+  }
+
+  /** A hand-over is begun and comes back under another epoch; so many operations arrive meanwhile. */
+  #retake(shard: number, count: number): void {
+    const owner = this.owners[shard];
+    if (owner === undefined || this.moving.has(shard)) return;
+    if (owner.work[shard]?.some(({ taken }) => taken === true)) return;
+    owner.takes.delete(shard);
+    this.#arrive(owner, shard, count);
+    this.claim(shard, owner);
+    this.#own(shard);
   }
 
   /** Everybody learns everything, everything is carried out, and what failed comes again. */
@@ -232,6 +275,7 @@ const steps = (ms: number): fc.Arbitrary<Step[]> => {
   const shard = fc.nat(shardCount - 1);
   const process = fc.nat(2);
   const done = fc.nat(3);
+  const count = fc.integer({ min: 1, max: 3 });
   return fc.array(
     fc.oneof(
       {
@@ -239,10 +283,15 @@ const steps = (ms: number): fc.Arbitrary<Step[]> => {
         arbitrary: fc.record({
           t: fc.constant("send" as const),
           conversation: fc.nat(conversations.length - 1),
-          count: fc.integer({ min: 1, max: 3 }),
+          count,
         }),
       },
       { weight: 12, arbitrary: fc.record({ t: fc.constant("work" as const), process, shard }) },
+      {
+        weight: 6,
+        arbitrary: fc.record({ t: fc.constant("arrive" as const), process, shard, count }),
+      },
+      { weight: 3, arbitrary: fc.record({ t: fc.constant("retake" as const), shard, count }) },
       {
         weight: 8,
         arbitrary: fc.record({ t: fc.constantFrom("move", "own", "own", "hear", "hear"), shard }),

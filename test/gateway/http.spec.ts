@@ -147,6 +147,28 @@ describe("the edge's HTTP port", () => {
     assert.equal((await ask(edge, "/healthz")).status, 200);
   });
 
+  it("keeps nothing of the requests that went before over a socket", async () => {
+    const warnings: Error[] = [];
+    const warned = (warning: Error): void => void warnings.push(warning);
+    process.on("warning", warned);
+    try {
+      const { port } = await openEdge({ calls: typing });
+      const socket = connectSocket(port, "127.0.0.1");
+      const head = "POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n";
+      for (let n = 0; n < 20; n += 1) {
+        socket.write(head);
+        // It is answered before its body is there.
+        await once(socket, "data");
+        socket.write("{}");
+      }
+      socket.destroy();
+      await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual(warnings, []);
+    } finally {
+      process.off("warning", warned);
+    }
+  });
+
   it("sends headers that keep browsers from guessing", async () => {
     const { headers } = await ask(await openEdge(), "/");
     assert.equal(headers["x-content-type-options"], "nosniff");

@@ -152,6 +152,25 @@ describe("regions", () => {
     await device.closed;
     await drained;
   });
+
+  for (const [name, peers, leastMs, mostMs] of [
+    ["is alone", [gateway("eu", "eu")], 500, 5_000],
+    ["has another one that drains", [gateway("us2", "us", { draining: true })], 500, 5_000],
+    ["has another one", [gateway("us2", "us")], 1, 20],
+    ["shares its address with another one", [gateway("us2", "us", { url: "" })], 1, 20],
+  ] as const) {
+    it(`a gateway that drains and ${name}: its 20 clients come back within ${mostMs} ms`, async () => {
+      await open({}, [...peers]);
+      const users = Array.from({ length: 20 }, (_, n) => `u${n}`);
+      const devices = await Promise.all(users.map((user) => world.device(user)));
+      const drained = world.gateway.drain(0);
+      const goodbyes = await Promise.all(devices.map((device) => device.frame("goodbye")));
+      const afterMs = goodbyes.map(({ reconnectAfterMs }) => reconnectAfterMs);
+      assert.ok(Math.max(...afterMs) <= mostMs, afterMs.join(" "));
+      assert.ok(Math.max(...afterMs) - Math.min(...afterMs) >= leastMs, "spread over the time");
+      await drained;
+    });
+  }
 });
 
 describe("the region of a token", () => {

@@ -130,6 +130,40 @@ describe("the gateway among session instances", () => {
     assert.equal(b.session.attached.size, 1);
   });
 
+  it("P6 an instance comes and many move: they are told to sync over 1 ms each, 10 s at most, each once; it makes no difference who says so", async () => {
+    start(a.peer);
+    const all = Array.from({ length: 2_000 }, (_, n) => cluster.attach(`${moving} ${n}`));
+    await until(() => all.every(({ told }) => told.splice(0).length === 1));
+    cluster.peers.replace([b.peer]);
+    await until(() => b.session.attached.size === 2_000);
+    await turns(20);
+    const told = (): number => all.filter(({ told: one }) => one.length > 0).length;
+    const atOnce = told();
+    assert.ok(atOnce > 0 && atOnce < 200, `${atOnce} are told at once`);
+    const gone = all.filter(({ told: one }) => one.length === 0).slice(0, 10);
+    for (const one of gone) cluster.links.detach(one);
+    b.session.push(
+      all.map(({ userId }) => userId),
+      { case: "resync", value: true },
+    );
+    await turns(20);
+    let most = 0;
+    for (let ms = 0; ms < 10_000; ms += 20) {
+      const before = told();
+      cluster.clock.advance(20);
+      most = Math.max(most, told() - before);
+    }
+    assert.ok(most < 60, `${most} in one go`);
+    assert.deepEqual(
+      gone.map(({ told: one }) => one.length),
+      gone.map(() => 0),
+    );
+    const stayed = all.filter((one) => !gone.includes(one));
+    assert.ok(stayed.every(({ told: one }) => one[0] === "resync"));
+    assert.ok(stayed.filter(({ told: one }) => one.length === 1).length > 1_800, "told twice");
+    assert.equal(told(), 1_990);
+  });
+
   it("leaves alone who does not move", async () => {
     start(a.peer);
     const one = await cluster.attached(staying);
@@ -309,7 +343,7 @@ describe("the gateway among session instances", () => {
     cluster.peers.replace([a.peer]);
     await until(() => all.every(({ told }) => told.length === 1));
     cluster.peers.replace([a.peer, b.peer]);
-    await until(() => all.every(({ told }) => told.length === 2));
+    await until(() => b.session.attached.size === all.length);
     const sizes = [a, b].flatMap(({ session }) =>
       session.requests.map((one) => one.attached.length),
     );

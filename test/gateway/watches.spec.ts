@@ -253,6 +253,23 @@ describe("the gateway among presence instances", () => {
     assert.deepEqual([a.presence.sets.length, b.presence.sets.length], [1, 2]);
   });
 
+  it("P7 a part that is set again and cannot be answered is asked for until it is", async () => {
+    start(a.peer, b.peer);
+    await cluster.watch(one, [amy, ben]);
+    b.presence.answers = false;
+    b.presence.break();
+    await turns(10);
+    cluster.clock.advance(50);
+    const again = await until(() => b.presence.sets[1]);
+    b.presence.refuse(again);
+    await turns(10);
+    b.presence.answers = true;
+    cluster.clock.advance(1_000);
+    await until(() => one.told.length === 2);
+    assert.deepEqual(one.told, [`answer ${amy} ${ben}`, `${ben} online`]);
+    assert.equal(a.presence.sets.length, 1);
+  });
+
   it("ends at all instances with the connection", async () => {
     start(a.peer, b.peer);
     await cluster.watch(one, [amy, ben]);
@@ -261,6 +278,16 @@ describe("the gateway among presence instances", () => {
     cluster.peers.replace([a.peer]);
     await turns(10);
     assert.equal(a.presence.sets.length, 1);
+  });
+
+  it("that ends while it waits ends its call, which is nobody's fault", async () => {
+    start(a.peer, b.peer);
+    b.presence.answers = false;
+    const answered = cluster.watch(one, [amy, ben]);
+    await until(() => b.presence.sets.length === 1);
+    cluster.links.ended(one.number);
+    await answered;
+    assert.deepEqual(one.told, ["Canceled: the connection ended"]);
   });
 
   it("splits very many anew, some in each turn", async () => {

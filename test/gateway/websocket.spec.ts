@@ -817,6 +817,33 @@ for (const wire of [false, true])
         assert.equal((await device.closed).code, 4_004);
       });
 
+      it("P9 many pings at once get their pongs, and too many are a flood like any other", async () => {
+        await open({ ratePerSecond: 500 });
+        const device = await world.device("alice");
+        const pongs: string[] = [];
+        device.socket.on("pong", (data) => pongs.push(data.toString()));
+        for (let at = 0; at < 500; at += 1) device.socket.ping(String(at));
+        await until(() => pongs.length === 500);
+        assert.equal(pongs.at(-1), "499");
+        for (let at = 0; at < 5_000; at += 1) device.socket.ping();
+        assert.equal((await device.closed).code, 4_004);
+      });
+
+      it("P9 pongs that are not read are too much like all else that is not read", async () => {
+        const much = { ratePerSecond: 1_000_000, bytesPerSecond: 1_073_741_824 };
+        await open({ outboxMaxBytes: 65_536, ...much });
+        const device = await world.device("alice");
+        device.socket.pause();
+        const payload = "x".repeat(125);
+        const ended = (): boolean => world.session.attached.size === 0;
+        while (!ended()) {
+          for (let at = 0; at < 1_000; at += 1) device.socket.ping(payload);
+          await turns(10);
+        }
+        device.socket.resume();
+        assert.equal((await device.closed).code, 4_002);
+      });
+
       it("more calls under way than the limit: it stops reading, and goes on when they are done", async () => {
         await open({ inFlightMax: 4 });
         const device = await world.device("alice");

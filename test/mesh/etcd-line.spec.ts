@@ -20,7 +20,7 @@ describe("a line to etcd", () => {
 
   function keep(run: (attempt: Attempt) => Promise<void>): Line {
     const log = createLog({ to: { write: (line) => void said.push(line) } });
-    const members = new Members(["a:1", "b:1", "c:1"], { clock, random });
+    const members = new Members(["a:1", "b:1", "c:1"], { clock, random, log });
     return keepLine({ clock, random, log, members, mostBackoffMs: 800 }, "it", run);
   }
 

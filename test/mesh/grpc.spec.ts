@@ -5,13 +5,15 @@ import { Code, createClient } from "@connectrpc/connect";
 import type { HandlerContext } from "@connectrpc/connect";
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
+import { once } from "node:events";
 import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
+import type { AddressInfo, Socket } from "node:net";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 import { ManualClock, systemClock } from "../../mesh/clock.ts";
 import { addHealth } from "../../mesh/grpc/health.ts";
 import { GrpcMesh } from "../../mesh/grpc/mesh.ts";
+import { handshakeMs } from "../../mesh/grpc/limits.ts";
 import { addReflection } from "../../mesh/grpc/reflection.ts";
 import { serveGrpc } from "../../mesh/grpc/server.ts";
 import { createGrpcTransport } from "../../mesh/grpc/transport.ts";
@@ -25,6 +27,7 @@ import {
 } from "../../proto/gen/grpc/health/v1/health_pb.ts";
 import { ServerReflection } from "../../proto/gen/grpc/reflection/v1/reflection_pb.ts";
 import { StorageService } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
+import { within } from "../support/within.ts";
 import { collect, Event, failure, fired, serve, settled } from "./fake-storage.ts";
 
 const log = createLog({ level: "silent" });
@@ -105,6 +108,28 @@ describe("a gRPC transport", () => {
     await stream.close();
     transport.close();
     await mesh.close();
+  });
+
+  it("gives up a server that lets itself be connected to and says nothing, and asks again", async () => {
+    const sockets: Socket[] = [];
+    const heard = new Event();
+    const silent = createServer((socket) => {
+      sockets.push(socket.on("error", () => undefined));
+      socket.once("data", () => heard.happen());
+    });
+    silent.listen(0, "127.0.0.1");
+    await once(silent, "listening");
+    const { port } = silent.address() as AddressInfo;
+    const clock = new ManualClock();
+    const transport = createGrpcTransport({ address: `127.0.0.1:${port}`, clock });
+    const asked = failure(() => createClient(StorageService, transport).revoke({}));
+    await heard.happened;
+    clock.advance(handshakeMs);
+    assert.equal((await within(5_000, "the end of the call", asked)).code, Code.Unavailable);
+    await within(5_000, "another connection", once(silent, "connection"));
+    transport.close();
+    for (const socket of sockets) socket.destroy();
+    await new Promise((resolve) => silent.close(resolve));
   });
 
   it("refuses more calls than it may have under way", async () => {

@@ -166,3 +166,30 @@ export function checkNoFalseOffline(
         });
   return findings;
 }
+
+/** Over this there is harm that people notice. */
+const promptMs = 5_000;
+
+/** P9, P10: what is done to others, or to the registry, costs those who write nothing. */
+export function checkPrompt(
+  promise: "P9" | "P10",
+  devices: readonly SimDevice[],
+  hit: ReadonlySet<string>,
+): Finding[] {
+  const findings: Finding[] = [];
+  for (const device of devices) {
+    if (hit.has(device.name)) continue;
+    for (const { text, conversationId, atMs, ackedMs = Infinity, failed } of device.sendings) {
+      if (failed) continue;
+      const wasLive = device.life.liveMs.some(
+        ({ fromMs, toMs = Infinity }) => fromMs <= atMs - 1_000 && toMs >= atMs + promptMs,
+      );
+      if (wasLive && ackedMs - atMs > promptMs)
+        findings.push({
+          promise,
+          what: `${conversationId}: "${text}" was sent at ${atMs.toFixed(0)} and acked after ${(ackedMs - atMs).toFixed(0)} ms`,
+        });
+    }
+  }
+  return findings;
+}

@@ -188,6 +188,15 @@ export class SimDevice {
     });
   }
 
+  /**
+   * Asks again about those of whom it was never told: a record is pushed before every index shows its conversation, and who asks in between
+   * is told nothing of the others in it.
+   */
+  watchMissing(): void {
+    const told = new Set(this.#life.presence.map(({ userId }) => userId));
+    if (this.watches.some((userId) => !told.has(userId))) this.#watchSoon(this.#life);
+  }
+
   gotOf(conversationId: string): number {
     return this.client.conversation(conversationId)?.gotSeq ?? 0;
   }

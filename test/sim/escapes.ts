@@ -2,6 +2,7 @@
 import { currentHost } from "./host.ts";
 
 const kept = {
+  Date: globalThis.Date,
   now: Date.now,
   random: Math.random,
   setTimeout: globalThis.setTimeout,
@@ -30,10 +31,19 @@ class SimTimer {
   }
 }
 
+/** As ever where it is told what time is meant. */
+const TimelessDate = new Proxy(Date, {
+  construct(target, args: []) {
+    return args.length === 0 ? escaped("new Date()") : new target(...args);
+  },
+  apply: () => escaped("Date()"),
+});
+
 export async function withoutEscapes<T>(run: () => Promise<T>): Promise<T> {
   Object.assign(Date, { now: () => escaped("Date.now") });
   Object.assign(Math, { random: () => escaped("Math.random") });
   Object.assign(globalThis, {
+    Date: TimelessDate,
     // The library ws has a timer for sockets that do not close: it is the host's.
     setTimeout: (callback: (...args: unknown[]) => void, ms: number, ...args: unknown[]) => {
       const host = currentHost();
@@ -49,9 +59,9 @@ export async function withoutEscapes<T>(run: () => Promise<T>): Promise<T> {
   try {
     return await run();
   } finally {
-    Object.assign(Date, { now: kept.now });
+    Object.assign(kept.Date, { now: kept.now });
     Object.assign(Math, { random: kept.random });
-    const { setTimeout, clearTimeout, setInterval, setImmediate } = kept;
-    Object.assign(globalThis, { setTimeout, clearTimeout, setInterval, setImmediate });
+    const { Date, setTimeout, clearTimeout, setInterval, setImmediate } = kept;
+    Object.assign(globalThis, { Date, setTimeout, clearTimeout, setInterval, setImmediate });
   }
 }

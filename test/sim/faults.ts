@@ -63,6 +63,8 @@ function among<T>(all: readonly T[], chance: number): T | undefined {
 
 export class Faults {
   readonly injected = new Map<FaultKind, number>();
+  /** Names of the devices that were hit themselves. */
+  readonly devicesHit = new Set<string>();
   readonly #world: World;
   /** What brings things back to good order, for those that are not over. */
   readonly #open = new Map<Fault, () => void>();
@@ -175,6 +177,7 @@ export class Faults {
     const device = among(devices, who[0]);
     if (device === undefined || device.life.ended) return undefined;
     const { name: what } = device;
+    this.devicesHit.add(what);
     const { host }: { host: Host } = device.life;
     switch (kind) {
       case "device-vanishes":

@@ -48,7 +48,7 @@ export class Host {
     if (this.#state === "dead") return;
     if (this.#state === "paused") this.#backlog.push(run);
     else {
-      current = this;
+      running.host = this;
       run();
     }
   }
@@ -85,7 +85,7 @@ export class Host {
       this.#state = "up";
       return;
     }
-    current = this;
+    running.host = this;
     next();
     this.#timeline.in(0, () => this.#catchUp());
   }
@@ -120,9 +120,9 @@ export class Host {
   }
 }
 
-let current: Host | undefined;
+const running: { host: Host | undefined } = { host: undefined };
 
 /** Whose code runs. For what asks the platform for a timer and cannot be given a clock (the library ws). */
 export function currentHost(): Host | undefined {
-  return current;
+  return running.host;
 }

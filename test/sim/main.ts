@@ -1,11 +1,11 @@
 /** `npm run sim`: replays a seed, or runs as many seeds as the time or the count allows, and says what was found. */
-import { Command, InvalidArgumentError } from "commander";
-import { reportOf } from "../support/checker.ts";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { type Finding, reportOf } from "../support/checker.ts";
 import { coverageOf, startCoverage } from "./coverage.ts";
 import { type FaultKind, isFaultKind, named } from "./faults.ts";
 import { run } from "./run.ts";
-import { scenarioOf } from "./scenario.ts";
-import { findingsOf, shrink } from "./shrink.ts";
+import { scenarioOf, type StoreKind, stores } from "./scenario.ts";
+import { shrink } from "./shrink.ts";
 
 interface Flags {
   readonly seed: number;
@@ -13,6 +13,7 @@ interface Flags {
   readonly minutes?: number;
   readonly steps: number;
   readonly kinds?: FaultKind[];
+  readonly store?: StoreKind;
   readonly trace?: boolean;
   readonly log?: boolean;
   readonly coverage?: boolean;
@@ -44,19 +45,25 @@ const command = new Command("sim")
   .option("--minutes <n>", "as many seeds as fit", Number)
   .option("--steps <n>", "how much people do in one run", whole, 60)
   .option("--kinds <list>", "no other faults but these, comma-separated", kindsOf)
+  .addOption(new Option("--store <kind>", "no other store but this").choices(stores))
   .option("--trace", "prints everything that devices see and that is done to the world")
   .option("--log", "prints what processes log, too")
   .option("--coverage", "tells which branches of the services were taken")
   .option("--no-shrink", "what breaks a promise is not looked for with fewer faults");
 command.parse();
 const flags = command.opts<Flags>();
-const { steps, kinds } = flags;
-const options = { steps, ...(kinds === undefined ? {} : { kinds }) };
+const { steps, kinds, store } = flags;
+const options = {
+  steps,
+  ...(kinds === undefined ? {} : { kinds }),
+  ...(store === undefined ? {} : { store }),
+};
 
 const begunMs = performance.now();
 const endMs = flags.minutes === undefined ? Infinity : begunMs + flags.minutes * 60_000;
 const count = flags.count ?? (flags.minutes === undefined ? 1 : Infinity);
 const injected = new Map<FaultKind, number>();
+const runsOver = new Map<StoreKind, number>();
 const broken: number[] = [];
 let done = 0;
 let acked = 0;
@@ -84,6 +91,8 @@ async function one(seed: number): Promise<void> {
     });
     for (const [kind, times] of result.injected)
       injected.set(kind, (injected.get(kind) ?? 0) + times);
+    const { store: kept } = scenario;
+    runsOver.set(kept, (runsOver.get(kept) ?? 0) + 1);
     acked += result.acked;
     events += result.events;
     virtualMs += result.virtualMs;
@@ -96,14 +105,14 @@ async function one(seed: number): Promise<void> {
   done += 1;
 }
 
-async function tell(seed: number, found: Awaited<ReturnType<typeof findingsOf>>): Promise<void> {
+async function tell(seed: number, found: readonly Finding[]): Promise<void> {
   broken.push(seed);
   console.log(`seed ${seed} ${reportOf(found)}`);
   const scenario = scenarioOf(seed, options);
   if (!flags.shrink) return;
   const { faults, findings, runs } = await shrink(scenario, found, shrinkRunsMax);
   console.log(
-    `seed ${seed} with ${faults.length} of ${scenario.faults.length} faults, after ${runs} runs:`,
+    `seed ${seed} with ${faults.length} of ${scenario.faults.length} faults, over ${scenario.store}, after ${runs} runs:`,
   );
   for (const fault of faults) console.log(`  ${named(fault)} (${fault.who.join(" ")})`);
   console.log(reportOf(findings));
@@ -124,6 +133,7 @@ console.log(
       .map(([kind, times]) => `${kind} ${times}`)
       .join(", "),
 );
+console.log("stores: " + [...runsOver].map(([kind, runs]) => `${kind} ${runs}`).join(", "));
 console.log("promises checked: P1 P2 P3 P4 P5 P6 P7 P8 P9 P10");
 if (broken.length > 0) console.log(`broken seeds: ${broken.join(" ")}`);
 if (coverage !== undefined) console.log(coverageOf(await coverage.stop()));

@@ -50,6 +50,9 @@ const auth: Authenticator = {
       : Promise.reject(unauthenticated("the token is wrong")),
 };
 
+/** There are no certificates in this world. */
+const allLetIn = { ask: () => Promise.resolve({ t: "let in" as const }) };
+
 const noMedia = (): never => {
   throw unavailable("there are no media in this world");
 };
@@ -155,13 +158,13 @@ export class SimProcess implements Callee, Edge {
     await made.running.start();
     this.#made = made;
     const served = serviceOf(this.service);
-    const implementation = made.running.service as ServiceImpl<DescService>;
+    const implementation: ServiceImpl<DescService> = made.running.service;
     const { patch } = this.#world.options;
     handlers.add(served, patch?.service?.(implementation, served, this) ?? implementation);
     this.#listens = true;
     this.#ending.add("the edge", graceMs, () => Promise.resolve(void (this.#listens = false)));
     this.#standing = new Standing(
-      { directory, identity: this.#identity, clock, random, log },
+      { directory, identity: this.#identity, admission: allLetIn, clock, random, log },
       {
         service: this.service,
         name: "",
@@ -178,12 +181,13 @@ export class SimProcess implements Callee, Edge {
       surroundings,
       directory,
       problems: () => this.problems(),
+      warnings: () => [],
       waits: () => undefined,
       signal: this.#closing.signal,
     };
     const by = async <S extends DescService, C extends OwnConfig>(
       spec: ServiceProcess<S, C>,
-    ): Promise<Made> => spec.make({ ...parts, config: spec.readConfig(read) }) as Promise<Made>;
+    ): Promise<Made> => spec.make({ ...parts, config: spec.readConfig(read) });
     switch (this.service) {
       case "session":
         return by(session);
@@ -193,14 +197,14 @@ export class SimProcess implements Callee, Edge {
         return by(delivery);
       case "storage": {
         const store = await this.#world.openStore(this, surroundings);
-        return { running: createStorage(surroundings, { store, media }) as Running<DescService> };
+        return { running: createStorage(surroundings, { store, media }) };
       }
       case "gateway": {
         const config = gatewayConfig(read);
         const gateway = createGateway(surroundings, config, auth, directory.shards);
         this.#gateway = gateway;
         return {
-          running: gateway as Running<DescService>,
+          running: gateway,
           drain: (boundMs) => gateway.drain(boundMs),
         };
       }

@@ -1,6 +1,7 @@
 /** One run of one seed: the world begins, people write, harm is done, all is healed, and what was seen is held against the promises. */
+import type { ParleyClient } from "../../client/index.ts";
 import { check, type Finding, type HistoryOf, type SeenCursor } from "../support/checker.ts";
-import { checkAftermath, checkNoFalseOffline, checkPresence } from "./checks.ts";
+import { checkAftermath, checkNoFalseOffline, checkPresence, checkPrompt } from "./checks.ts";
 import type { Sending } from "./device.ts";
 import { withoutEscapes } from "./escapes.ts";
 import { type Fault, type FaultKind, Faults, named } from "./faults.ts";
@@ -128,10 +129,12 @@ class Run {
         this.#found("P1", `${conversationId}: "${text}" was neither acked nor refused`);
       return;
     }
+    for (const device of devices) device.watchMissing();
     await timeline.runUntil(timeline.nowMs + settleMs);
     const settledMs = timeline.nowMs;
     await this.#probe();
     await this.#check();
+    this.#checkPrompt();
     if (this.#options.scenario.leaves) {
       await timeline.runUntil(Math.max(timeline.nowMs, settledMs + graceMs));
       const users = new Set(devices.map(({ userId }) => userId));
@@ -167,6 +170,18 @@ class Run {
           "P6",
           `${what}, ${timeline.nowMs - begunMs} ms after it was sent, all in good order`,
         );
+  }
+
+  /** Where the harm was done to devices alone, or to the registry alone. */
+  #checkPrompt(): void {
+    const { injected, devicesHit } = this.#faults;
+    const kinds = [...injected.keys()];
+    if (kinds.length === 0 || this.#options.scenario.store === "cassandra in trouble") return;
+    const { devices } = this.#world;
+    if (kinds.every((kind) => kind.startsWith("device-")))
+      this.#add(checkPrompt("P9", devices, devicesHit));
+    if (kinds.every((kind) => kind === "registry-away"))
+      this.#add(checkPrompt("P10", devices, devicesHit));
   }
 
   async #check(): Promise<void> {
@@ -228,10 +243,7 @@ class Run {
   }
 }
 
-async function membersOf(
-  client: import("../../client/index.ts").ParleyClient,
-  conversationId: string,
-): Promise<SeenCursor[]> {
+async function membersOf(client: ParleyClient, conversationId: string): Promise<SeenCursor[]> {
   const all: SeenCursor[] = [];
   for (let pageToken = ""; ;) {
     const answer = await client.listMembers(conversationId, { pageToken, limit: 200 });

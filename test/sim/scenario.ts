@@ -2,6 +2,7 @@
 import type { Random } from "../../mesh/random.ts";
 import { seededRandom } from "../../mesh/random.ts";
 import { type Fault, type FaultKind, faultKinds, faultsOf } from "./faults.ts";
+import { overCassandra } from "./store/world.ts";
 import { type People, peopleOf } from "./workload.ts";
 import type { WorldOptions } from "./world.ts";
 
@@ -15,9 +16,16 @@ export interface Scenario {
   readonly faults: readonly Fault[];
   /** At the end some people leave, and the others must be told. */
   readonly leaves: boolean;
+  readonly store: StoreKind;
 }
 
+/** Where rows are kept: one store in memory that never fails, or three replicas, with trouble of their own or without. */
+export const stores = ["memory", "cassandra", "cassandra in trouble"] as const;
+export type StoreKind = (typeof stores)[number];
+
 export interface ScenarioOptions {
+  /** Instead of what the seed says. */
+  readonly store?: StoreKind;
   /** How much people do; the time is in proportion. */
   readonly steps?: number;
   /** None but these. */
@@ -27,14 +35,16 @@ export interface ScenarioOptions {
 const between = (random: Random, least: number, most: number): number =>
   least + Math.floor(random.unit() * (most - least + 1));
 
-export function scenarioOf(seed: number, { steps = 60, kinds }: ScenarioOptions = {}): Scenario {
+export function scenarioOf(
+  seed: number,
+  { steps = 60, kinds, store }: ScenarioOptions = {},
+): Scenario {
   const random = seededRandom(seed);
   const people = peopleOf(random, between(random, 3, 5));
   const operations = between(random, Math.ceil(steps / 2), steps);
-  const horizonMs = operations * between(random, 100, 600);
-  // Some seeds do one kind of harm again and again, most do a few.
-  const all =
-    kinds ?? (random.unit() < 0.3 ? some(random, 1) : some(random, between(random, 2, 6)));
+  const horizonMs = Math.max(5_000, operations * between(random, 100, 600));
+  const all = kinds ?? kindsOf(random);
+  const kept = store ?? stores[Math.floor(random.unit() * stores.length)] ?? "memory";
   const count = between(random, 0, Math.max(2, Math.ceil(steps / 8)));
   return {
     seed,
@@ -43,6 +53,7 @@ export function scenarioOf(seed: number, { steps = 60, kinds }: ScenarioOptions 
     horizonMs,
     faults: faultsOf(random, all, count, [500, horizonMs]),
     leaves: random.unit() < 0.3,
+    store: kept,
     world: {
       processes: {
         gateway: between(random, 1, 3),
@@ -62,9 +73,18 @@ export function scenarioOf(seed: number, { steps = 60, kinds }: ScenarioOptions 
       clockDrift: random.unit() < 0.5 ? 0 : 0.02,
       turnMs: random.unit() < 0.5 ? 0.2 : 5,
       wire: random.unit() < 0.1,
+      ...storeOf(kept, horizonMs),
       settings: { PARLEY_HEARTBEAT_MS: "5000", PARLEY_UNACKED_RETRY_MS: "3000" },
     },
   };
+}
+
+/** Some seeds do one kind of harm again and again, most do a few. */
+function kindsOf(random: Random): FaultKind[] {
+  const dice = random.unit();
+  if (dice < 0.07) return ["registry-away"];
+  if (dice < 0.14) return faultKinds.filter((kind) => kind.startsWith("device-"));
+  return some(random, dice < 0.35 ? 1 : between(random, 2, 6));
 }
 
 function some(random: Random, count: number): FaultKind[] {
@@ -72,4 +92,10 @@ function some(random: Random, count: number): FaultKind[] {
     { length: count },
     () => faultKinds[Math.floor(random.unit() * faultKinds.length)] ?? "kill",
   );
+}
+
+function storeOf(kind: StoreKind, horizonMs: number): Pick<WorldOptions, "store"> {
+  if (kind === "memory") return {};
+  const trouble = { fromMs: 1_500, toMs: horizonMs };
+  return { store: kind === "cassandra" ? overCassandra() : overCassandra(trouble) };
 }

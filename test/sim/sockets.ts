@@ -91,7 +91,8 @@ export class SimWebSocket implements WebSocketLike {
   #parser = new Frames();
   #open = false;
   #over = false;
-  #readingUntilMs = 0;
+  /** What came and waits until it is read. */
+  readonly #unread: Buffer[] = [];
   /** Bytes that were read and that the gateway's end was not told of. */
   #unsaid = 0;
 
@@ -182,12 +183,23 @@ export class SimWebSocket implements WebSocketLike {
 
   /** At the device: bytes wait until it has time for them. */
   #came(bytes: Buffer): void {
+    this.#unread.push(bytes);
+    if (this.#unread.length === 1) this.#readNext();
+  }
+
+  #readNext(): void {
     const { network, host, readMs } = this.#net;
-    const { timeline } = network;
     const ms = readMs();
-    if (ms === 0 && this.#readingUntilMs <= timeline.nowMs) return this.#read(bytes);
-    this.#readingUntilMs = Math.max(this.#readingUntilMs, timeline.nowMs) + ms;
-    timeline.at(this.#readingUntilMs, () => host.hears(() => this.#read(bytes)));
+    if (ms > 0) network.timeline.in(ms, () => host.hears(() => this.#readFirst()));
+    else this.#readFirst();
+  }
+
+  #readFirst(): void {
+    const [bytes] = this.#unread;
+    if (bytes === undefined) return;
+    this.#read(bytes);
+    this.#unread.shift();
+    if (this.#unread.length > 0) this.#readNext();
   }
 
   #read(bytes: Buffer): void {

@@ -16,6 +16,7 @@ import {
 import type { Extension, X509Certificate } from "@peculiar/x509";
 import { randomBytes, webcrypto } from "node:crypto";
 import { writeFile } from "node:fs/promises";
+import { isIP } from "node:net";
 import { join } from "node:path";
 import type { CertificateFiles } from "../../mesh/grpc/certificates.ts";
 import { meshName } from "../../mesh/grpc/certificates.ts";
@@ -28,7 +29,7 @@ const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" } as con
 const hourMs = 3_600_000;
 
 export interface Service {
-  /** The names it goes by. */
+  /** The names and addresses it goes by. */
   names?: readonly string[];
   /** From when to when it is valid, in milliseconds from now. */
   fromMs?: number;
@@ -85,7 +86,9 @@ export class TestCa {
           use === "server" ? ExtendedKeyUsage.serverAuth : ExtendedKeyUsage.clientAuth,
         ),
       ),
-      new SubjectAlternativeNameExtension(names.map((value) => ({ type: "dns", value }))),
+      new SubjectAlternativeNameExtension(
+        names.map((value) => ({ type: isIP(value) === 0 ? "dns" : "ip", value })),
+      ),
       await AuthorityKeyIdentifierExtension.create(this.#keys.publicKey),
     ];
     const certificate = await X509CertificateGenerator.create({
@@ -107,7 +110,7 @@ export class TestCa {
   async write(
     folder: string,
     service: Service = {},
-    trusted: TestCa = this,
+    trusted: TestCa | readonly TestCa[] = this,
   ): Promise<CertificateFiles> {
     const { cert, key } = await this.issue(service);
     const files = {
@@ -115,9 +118,11 @@ export class TestCa {
       keyFile: join(folder, "mesh.key"),
       caFile: join(folder, "ca.crt"),
     };
+    const authorities = trusted instanceof TestCa ? [trusted] : trusted;
+    await writeFile(files.caFile, authorities.map(({ pem }) => pem).join("\n"));
     await writeFile(files.keyFile, key, { mode: 0o600 });
+    // Last: until then it does not match, so whoever uses it has read the others.
     await writeFile(files.certFile, cert);
-    await writeFile(files.caFile, trusted.pem);
     return files;
   }
 }

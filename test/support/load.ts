@@ -346,6 +346,7 @@ export class Load {
 
 /** A device with everything that its app was told. */
 export class LoadDevice {
+  readonly url: string;
   readonly userId: string;
   readonly deviceId: string;
   readonly client: ParleyClient;
@@ -353,12 +354,17 @@ export class LoadDevice {
   readonly online = new Map<string, boolean>();
   /** Every time that somebody was told to be offline. */
   readonly offlineAtMs: { readonly userId: string; readonly atMs: number }[] = [];
+  /** How many records it was handed, and between which times they were committed, as they say. */
+  received = 0;
+  earliestMs = Infinity;
+  latestMs = 0;
   readonly #records = new Map<string, SeenRecord[]>();
   readonly #gaps = new Map<string, string[]>();
   readonly #cursors: SeenCursor[] = [];
   readonly #heads = new Map<string, number[]>();
 
   constructor(url: string, userId: string, deviceId: string, region = "") {
+    this.url = url;
     this.userId = userId;
     this.deviceId = deviceId;
     this.client = createNodeClient({
@@ -413,6 +419,9 @@ export class LoadDevice {
   #listen(): void {
     const { client } = this;
     client.on("record", ({ conversationId, record }) => {
+      this.received += 1;
+      this.earliestMs = Math.min(this.earliestMs, Number(record.timeMs));
+      this.latestMs = Math.max(this.latestMs, Number(record.timeMs));
       listOf(this.#records, conversationId).push(seenRecord(record));
       // As an app does whose user looks on, now and then.
       if (record.seq % 16 === 0 && record.senderId !== this.userId)

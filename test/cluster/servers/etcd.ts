@@ -37,15 +37,20 @@ process.once("exit", () => {
 export class Etcd {
   readonly #folder: string;
   readonly #members: readonly Member[];
+  readonly #tls: string | undefined;
 
-  private constructor(folder: string, addresses: readonly string[]) {
+  private constructor(folder: string, addresses: readonly string[], tls: string | undefined) {
     this.#folder = folder;
+    this.#tls = tls;
     this.#members = addresses.map((address) => ({ address, folder: join(folder, address) }));
   }
 
-  /** Members of those loopback addresses, in a folder of their own; they answer when it resolves. */
-  static async start(addresses: readonly string[]): Promise<Etcd> {
-    const etcd = new Etcd(await mkdtemp(join(tmpdir(), "parley-etcd-")), addresses);
+  /**
+   * Members of those loopback addresses, in a folder of their own; they answer when it resolves. With files as the test's authority writes
+   * them in the folder `tls`, they do by TLS alone, and ask for a certificate.
+   */
+  static async start(addresses: readonly string[], tls?: string): Promise<Etcd> {
+    const etcd = new Etcd(await mkdtemp(join(tmpdir(), "parley-etcd-")), addresses, tls);
     started.add(etcd);
     try {
       await etcd.startAll();
@@ -69,7 +74,8 @@ export class Etcd {
   async start(at: number): Promise<void> {
     const { folder, address } = this.#member(at);
     const cluster = this.#members.map((member) => member.address).join(",");
-    await run(join(scripts, "start.sh"), [folder, address, cluster], { timeout: startMs });
+    const env = this.#tls === undefined ? process.env : { ...process.env, ETCD_TLS: this.#tls };
+    await run(join(scripts, "start.sh"), [folder, address, cluster], { timeout: startMs, env });
   }
 
   /** As a crash does. */

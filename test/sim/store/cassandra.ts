@@ -23,6 +23,8 @@ const config: CassandraConfig = {
   replication: 3,
   username: undefined,
   password: undefined,
+  tls: undefined,
+  tlsName: undefined,
   inFlightMax: 1_024,
 };
 
