@@ -144,10 +144,10 @@ for (const [mode, start] of Object.entries(meshes)) {
       await world.start();
       world.send(1, "alice", direct, 1, { retry: true });
       world.send(2, "alice", direct, 2);
-      world.send(3, "alice", direct, 3, {}, "g1/2");
       const caseOf = async (id: number): Promise<string | undefined> =>
         (await world.outcome(id)).case;
       assert.deepEqual([await caseOf(1), await caseOf(2)], ["refused", "refused"]);
+      world.send(3, "alice", direct, 3, {}, "g1/2");
       assert.equal(await world.sentSeq(3), 10);
       world.findFault = undefined;
       world.send(4, "alice", direct, 4);

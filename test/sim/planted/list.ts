@@ -25,7 +25,6 @@ export const planted: readonly Planted[] = [
   fault("the owner before is not revoked", services.ownersForgotten, ofOwners, 20),
   fault("the owner before is revoked after the new one has read", store.revokedLate, ofOwners, 20),
   fault("the index is raised before the check", store.indexEarly, ofOwners, 20),
-  fault("the link to the record before is not looked at", store.linksNotChecked, ofOwners, 20),
   fault("a record is committed before one that it follows", store.outOfOrder, ofOwners, 20),
   fault("a write of unknown outcome is given up", store.placeUsedAgain, ofOwners, 20),
   fault("a message is pushed before it is committed", store.pushedEarly, ofOwners, 20),
