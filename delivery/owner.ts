@@ -100,6 +100,7 @@ export class Owner {
     }
     this.#committer.abandon(conversation, error);
     this.#dropped(conversation);
+    this.progress();
   }
 
   /** The shard is not ours any more: its conversations are the next owner's to load. */

@@ -3,6 +3,7 @@ import { Code } from "@connectrpc/connect";
 import { Cluster, type Process } from "./cluster.ts";
 import { until } from "./world.ts";
 import { embeddedPace } from "../../delivery/index.ts";
+import { unavailable } from "../../mesh/errors.ts";
 import type { Cell } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 
 /** Resolves the promise that a test holds something up with. */
@@ -74,6 +75,27 @@ describe("several delivery processes", () => {
       const [one, other] = await cells(id);
       assert.ok(one !== undefined && other !== undefined && other.epoch > one.epoch);
     }
+  });
+
+  it("hand a shard over also where a conversation that they wait for cannot be opened", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    const held = gate();
+    let asked = false;
+    const opened = async (): Promise<never> => {
+      asked = true;
+      await held.opened;
+      throw unavailable("the store does not answer");
+    };
+    Object.assign(cluster.store, { opened });
+    first.send(1, "alice", id);
+    await until(() => asked || undefined);
+    cluster.draining(first);
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.equal(cluster.ownerOf(id), first.identity.id, "a shard with something under way stays");
+    held.open();
+    assert.equal(await first.outcome(1), "refused");
+    await cluster.placed(second);
   });
 
   it("take over from one that is gone, revoking it first: it acks nothing more and begins another life (P1)", async () => {

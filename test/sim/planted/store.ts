@@ -139,10 +139,6 @@ export const revokedLate: Patch = {
     }),
 };
 
-export const notRevoked: Patch = {
-  store: (store) => over<Store>(store, { revoke: () => Promise.resolve() }),
-};
-
 /** Of records that come together the first is written last, after the batch was answered. */
 export const outOfOrder: Patch = {
   nodes: (nodes, { host }) => {

@@ -40,6 +40,16 @@ export const stormy: Weather = {
   hintLost: 0.3,
 };
 
+/** Much is lost and nothing of it is told later. */
+export const gale: Weather = {
+  ...stormy,
+  lost: 0.2,
+  slow: 0.02,
+  refused: 0.01,
+  halfway: 0.02,
+  hintLost: 1,
+};
+
 export class Network {
   weather: Weather = calm;
   readonly clock: Clock;

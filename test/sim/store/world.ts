@@ -1,12 +1,13 @@
 /** The store of a simulated world's storage processes: each has the product's own, over one simulated Cassandra. */
 import type { StoreFactory, World } from "../world.ts";
 import { SimulatedCassandra, storeOver } from "./cassandra.ts";
-import { stormy } from "./network.ts";
+import { stormy, type Weather } from "./network.ts";
 
 /** Cassandra's nodes go away and come back between these times, and its network is bad; afterwards all is well. */
 export interface Trouble {
   readonly fromMs: number;
   readonly toMs: number;
+  readonly weather?: Weather;
 }
 
 export const overCassandra =
@@ -24,12 +25,16 @@ export const overCassandra =
     };
   };
 
-function arm(cassandra: SimulatedCassandra, { fromMs, toMs }: Trouble, world: World): void {
+function arm(
+  cassandra: SimulatedCassandra,
+  { fromMs, toMs, weather = stormy }: Trouble,
+  world: World,
+): void {
   const { timeline } = world;
   const { network, nodes } = cassandra;
   const random = world.chance("trouble of cassandra");
   const below = (bound: number): number => Math.floor(random.unit() * bound);
-  timeline.at(fromMs, () => (cassandra.weather = stormy));
+  timeline.at(fromMs, () => (cassandra.weather = weather));
   for (let atMs = fromMs; atMs < toMs; atMs += 1_000 + below(6_000)) {
     timeline.at(atMs, () => {
       const node = nodes[below(nodes.length)];

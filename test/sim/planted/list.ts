@@ -1,0 +1,47 @@
+/** Every planted fault, with the harm that it takes to show and how many seeds it may take. */
+import type { Patch } from "../patch.ts";
+import { type Harm, ofDevices, ofOwners, ofTheStore } from "./harm.ts";
+import * as services from "./services.ts";
+import * as store from "./store.ts";
+
+export interface Planted {
+  /** What is wrong, in a few words. */
+  readonly what: string;
+  readonly patch: Patch;
+  readonly harm: Harm;
+  /** One of the seeds 1, 2, 3 … up to this breaks a promise. */
+  readonly within: number;
+}
+
+const fault = (what: string, patch: Patch, harm: Harm, within: number): Planted => ({
+  what,
+  patch,
+  harm,
+  within,
+});
+
+export const planted: readonly Planted[] = [
+  fault("the revocation is not read after the writes", store.noCheck, ofOwners, 20),
+  fault("the owner before is not revoked", services.ownersForgotten, ofOwners, 20),
+  fault("the owner before is revoked after the new one has read", store.revokedLate, ofOwners, 20),
+  fault("the index is raised before the check", store.indexEarly, ofOwners, 20),
+  fault("a record is committed before one that it follows", store.outOfOrder, ofOwners, 20),
+  fault("a write of unknown outcome is given up", store.placeUsedAgain, ofOwners, 20),
+  fault("a message is pushed before it is committed", store.pushedEarly, ofOwners, 20),
+  fault("a message is acked before it is committed", store.ackedBeforeCommit, ofOwners, 20),
+  fault("the index is raised after the ack", store.indexedAfterAck, ofOwners, 20),
+  fault("reads are answered by one replica", store.readsOfOne, ofTheStore, 12),
+  fault("cursors are timed by clocks that differ", store.cursorsByClock, ofTheStore, 12),
+  fault("late retries are looked for in memory alone", services.retriesByMemory, ofDevices, 12),
+  fault("membership is not checked", store.membersNotChecked, ofDevices, 12),
+  fault("nobody is told that somebody went offline", services.neverOffline, ofDevices, 12),
+  fault(
+    "a session outlives its connection and its gateway",
+    services.sessionsOutlive,
+    ofDevices,
+    12,
+  ),
+  fault("a stream drops a batch and says nothing", services.batchesDropped, ofDevices, 12),
+  fault("cursors that are told go back", services.cursorsBack, ofDevices, 12),
+  fault("a device's frames overtake one another", services.framesSwapped, ofDevices, 12),
+];
