@@ -531,12 +531,16 @@ for (const wire of [false, true])
         device.say(3, ab, "second", 3);
         device.say(4, "d:alice:carol", "elsewhere", 4);
         assert.equal((await device.failure(2)).code, Code.Unavailable);
+        // It waited for the first one's outcome.
+        assert.equal((await device.failure(3)).code, Code.Unavailable);
         device.say(5, ab, "third", 5);
         assert.equal((await device.failure(5)).code, Code.Unavailable);
         assert.equal((await device.answer(4)).case, "send");
         device.say(6, ab, "first", 2, true);
+        device.say(9, ab, "second", 3, true);
         device.say(7, ab, "third", 5, true);
         assert.equal((await device.answer(6)).case, "send");
+        assert.equal((await device.answer(9)).case, "send");
         assert.equal((await device.answer(7)).case, "send");
         device.say(8, ab, "fourth", 8);
         assert.equal((await device.answer(8)).case, "send");
