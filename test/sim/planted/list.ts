@@ -22,6 +22,8 @@ const fault = (what: string, patch: Patch, harm: Harm, within: number): Planted 
 
 export const planted: readonly Planted[] = [
   fault("the revocation is not read after the writes", store.noCheck, ofOwners, 20),
+  fault("the revocation is read before the writes", store.checkBefore, ofOwners, 20),
+  fault("a shard is claimed from whoever has it", services.claimedBlindly, ofOwners, 20),
   fault("the owner before is not revoked", services.ownersForgotten, ofOwners, 20),
   fault("the owner before is revoked after the new one has read", store.revokedLate, ofOwners, 20),
   fault("the index is raised before the check", store.indexEarly, ofOwners, 20),
@@ -45,3 +47,17 @@ export const planted: readonly Planted[] = [
   fault("cursors that are told go back", services.cursorsBack, ofDevices, 12),
   fault("a device's frames overtake one another", services.framesSwapped, ofDevices, 12),
 ];
+
+/** Planted, and not found yet: these worlds give them no chance, or the checks do not see them. */
+export const elusive: ReadonlyMap<string, Patch> = new Map([
+  ["the link to the record before is not looked at", store.linksNotChecked],
+  ["holes are adopted", services.holesAdopted],
+  ["adopted records are not written again", store.noSeal],
+  ["adopted records are written again under their old epoch", store.sealUnderOldEpoch],
+  ["the revocation is not read after adopted records are written", store.noCheckAfterSeal],
+  ["all epochs are equal", store.equalEpochs],
+  ["records are timed by a clock", store.clockTimestamps],
+  ["writes are answered by one replica", store.writesOfOne],
+  ["reads do not repair", store.noReadRepair],
+  ["what arrives last wins", store.lastArrivalWins],
+]);
