@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Transport } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { ParleyConfig } from "./config.ts";
+import { builtPage } from "./built-page.ts";
 import { openFileShards } from "./registry.ts";
 import { ownSecret } from "./secret.ts";
 import { createDelivery, embeddedPace } from "../delivery/index.ts";
@@ -14,6 +15,7 @@ import {
   createEdgeServer,
   createGateway,
   createMedia,
+  createPage,
 } from "../gateway/index.ts";
 import { type Clock, systemClock } from "../mesh/clock.ts";
 import { type GrpcServer, serveGrpc } from "../mesh/grpc/server.ts";
@@ -86,6 +88,8 @@ type Closers = (() => Promise<unknown>)[];
 interface Services {
   readonly mesh: LocalMesh;
   readonly auth: Authenticator;
+  /** What tokens are signed with that the process may issue itself; "": none. */
+  readonly ownSecret: string;
   readonly gateway: Gateway;
   /** Why the process cannot serve now. */
   problems(): string[];
@@ -105,7 +109,8 @@ async function startServices(
     () => mesh.close(),
   );
   const media = await openMediaFolder(join(dataDirectory, "media"), random);
-  const auth = await createAuthenticator(await keyOf(config, random), surroundings.clock);
+  const own = ownsSecret(config) ? await ownSecret(dataDirectory, random) : "";
+  const auth = await createAuthenticator(await keyOf(config, own), surroundings.clock);
   const storage = createStorage(surroundings, { store, media });
   const session = createSession(surroundings, config.session);
   const presence = createPresence(surroundings, config.presence);
@@ -122,7 +127,13 @@ async function startServices(
     await one.start();
     closers.push(() => one.close());
   }
-  return { mesh, auth, gateway, problems: () => running.flatMap((one) => one.problems()) };
+  return {
+    mesh,
+    auth,
+    ownSecret: own,
+    gateway,
+    problems: () => running.flatMap((one) => one.problems()),
+  };
 }
 
 /** gRPC with health and reflection. */
@@ -145,8 +156,8 @@ async function serveOperators(
 
 /** The edge: WebSocket, Connect, media. */
 async function serveClients(
-  { gateway: { host, port }, edge: config, media, drainMs }: ParleyConfig,
-  { auth, gateway, problems }: Services,
+  { gateway: { host, port }, edge: config, media, page, drainMs }: ParleyConfig,
+  { auth, ownSecret: secret, gateway, problems }: Services,
   surroundings: Surroundings,
   closers: Closers,
 ): Promise<number> {
@@ -156,6 +167,7 @@ async function serveClients(
     auth,
     upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
     media: createMedia(surroundings, auth, media),
+    page: await createPage({ ...page, directory: page.directory || builtPage() }, secret, clock),
     health: problems,
     clock,
     log,
@@ -174,12 +186,12 @@ const ownsSecret = ({ jwtSecret, jwtPublicKeyFile, jwksUrl }: ParleyConfig): boo
 
 async function keyOf(
   config: ParleyConfig,
-  random: Random,
+  own: string,
 ): Promise<Parameters<typeof createAuthenticator>[0]> {
   if (config.jwksUrl !== undefined) return { jwksUrl: config.jwksUrl };
   if (config.jwtPublicKeyFile !== undefined)
     return { publicKeyPem: await readFile(config.jwtPublicKeyFile, "utf8") };
-  return { secret: config.jwtSecret ?? (await ownSecret(config.dataDirectory, random)) };
+  return { secret: config.jwtSecret ?? own };
 }
 
 /** Says what to do about a port that cannot be had. */

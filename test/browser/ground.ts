@@ -1,0 +1,136 @@
+/** What every browser test stands on: a server of its own with the built page, Chromium, a context for each user, and an eye on all faults. */
+import assert from "node:assert/strict";
+import { existsSync } from "node:fs";
+import { chromium } from "playwright-core";
+import type { Browser, BrowserContext, Page } from "playwright-core";
+import { newFolder, type Settings } from "../support/parley.ts";
+import { ServerProcess } from "../support/server-process.ts";
+import { runTool } from "../support/tree.ts";
+
+const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
+const host = process.env["BROWSER_TEST_HOST"] ?? "127.0.0.1";
+
+/** One browser and one build of the page serve a whole run. */
+let browser: Browser | undefined;
+let built = false;
+
+function buildPage(): void {
+  if (built) return;
+  const { code, output } = runTool("npm", ["run", "build:page"]);
+  assert.equal(code, 0, output);
+  built = true;
+}
+
+after(async () => {
+  await browser?.close();
+  browser = undefined;
+});
+
+/** A user with a browser of their own: tabs share what a browser shares. */
+export interface Person {
+  readonly name: string;
+  readonly context: BrowserContext;
+  /** The first tab. */
+  readonly page: Page;
+  /** One more tab, signed in as the same user. */
+  newTab(): Promise<Page>;
+}
+
+export interface Ground {
+  readonly url: string;
+  /** Opens the page, at this address or the server's own, and signs in by name. */
+  person(name: string, at?: string): Promise<Person>;
+  /** A context whose faults are watched, and nothing opened in it. */
+  context(): Promise<BrowserContext>;
+  /** Faults of this kind are what the test is about: they do not fail it. */
+  expect(fault: RegExp): void;
+  /** kill -9, and the same server again at the same address. */
+  kill(): Promise<void>;
+  start(): Promise<void>;
+}
+
+/** Registers the hooks for the suite around it. Where there is no browser, all of the suite is skipped, and says why. */
+export function openGround(settings: Settings = {}): Ground {
+  const faults: string[] = [];
+  const contexts: BrowserContext[] = [];
+  let expected: RegExp[] = [];
+  let folder: Awaited<ReturnType<typeof newFolder>> | undefined;
+  let server: ServerProcess | undefined;
+  let url = "";
+
+  async function start(): Promise<void> {
+    folder ??= await newFolder();
+    const port = url === "" ? "0" : new URL(url).port;
+    const own = { PARLEY_HOST: host, PARLEY_PORT: port, PARLEY_JWT_SECRET: "" };
+    server = await ServerProcess.start(folder.path, { ...own, ...settings });
+    url = server.url;
+  }
+
+  before(async function () {
+    if (!existsSync(executablePath)) {
+      console.log(`skipped: no browser at ${executablePath} (Debian's package chromium)`);
+      this.skip();
+    }
+    this.timeout(180_000);
+    buildPage();
+    browser ??= await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+    await start();
+  });
+
+  afterEach(async () => {
+    await Promise.all(contexts.splice(0).map((context) => context.close()));
+    const found = faults.splice(0).filter((fault) => !expected.some((one) => one.test(fault)));
+    expected = [];
+    assert.deepEqual(found, [], "the page's console has faults");
+  });
+
+  after(async () => {
+    if (server?.alive) await server.end("SIGTERM");
+    await folder?.remove();
+  });
+
+  async function context(): Promise<BrowserContext> {
+    if (browser === undefined) throw new Error("no browser");
+    const made = await browser.newContext();
+    contexts.push(made);
+    watch(made, (fault) => faults.push(fault));
+    return made;
+  }
+
+  return {
+    get url() {
+      return url;
+    },
+    context,
+    start,
+    expect: (fault) => void expected.push(fault),
+    async kill() {
+      await server?.end("SIGKILL");
+    },
+    async person(name, at = url) {
+      const made = await context();
+      const newTab = async (): Promise<Page> => {
+        const page = await made.newPage();
+        await page.goto(at);
+        await signIn(page, name);
+        return page;
+      };
+      return { name, context: made, page: await newTab(), newTab };
+    },
+  };
+}
+
+/** Errors of scripts, refusals by the policy, and whatever else the browser complains of. */
+function watch(context: BrowserContext, add: (fault: string) => void): void {
+  context.on("console", (message) => {
+    if (message.type() === "error") add(`${message.text()} (${message.location().url})`);
+  });
+  context.on("weberror", (error) => add(String(error.error().stack ?? error.error())));
+}
+
+export async function signIn(page: Page, name: string): Promise<void> {
+  const box = page.getByRole("textbox").first();
+  await box.fill(name);
+  await box.press("Enter");
+  await page.getByRole("main").waitFor();
+}
