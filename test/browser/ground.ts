@@ -1,29 +1,43 @@
 /** What every browser test stands on: a server of its own with the built page, Chromium, a context for each user, and an eye on all faults. */
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { chromium } from "playwright-core";
 import type { Browser, BrowserContext, Page } from "playwright-core";
+import { build as vite } from "vite";
 import { newFolder, type Settings } from "../support/parley.ts";
+import type {} from "./fixture/main.ts";
 import { ServerProcess } from "../support/server-process.ts";
-import { runTool } from "../support/tree.ts";
+import { root } from "../support/tree.ts";
 
 const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
 const host = process.env["BROWSER_TEST_HOST"] ?? "127.0.0.1";
 
-/** One browser and one build of the page serve a whole run. */
-let browser: Browser | undefined;
-let built = false;
+/** The page that people see, or the one without a face, of which the test sees what lies under the other. */
+export type Which = "page" | "fixture";
 
-function buildPage(): void {
-  if (built) return;
-  const { code, output } = runTool("npm", ["run", "build:page"]);
-  assert.equal(code, 0, output);
-  built = true;
+/** One browser and one build of each page serve a whole run. */
+let browser: Browser | undefined;
+const built = new Map<Which, string>();
+let builds: Awaited<ReturnType<typeof newFolder>> | undefined;
+
+async function build(which: Which): Promise<string> {
+  const known = built.get(which);
+  if (known !== undefined) return known;
+  builds ??= await newFolder();
+  const directory = join(builds.path, which);
+  await vite({
+    root: join(root, which === "page" ? "client/web" : "test/browser/fixture"),
+    build: { outDir: directory, emptyOutDir: true },
+    logLevel: "error",
+  });
+  built.set(which, directory);
+  return directory;
 }
 
 after(async () => {
   await browser?.close();
-  browser = undefined;
+  await builds?.remove();
 });
 
 /** A user with a browser of their own: tabs share what a browser shares. */
@@ -50,19 +64,24 @@ export interface Ground {
 }
 
 /** Registers the hooks for the suite around it. Where there is no browser, all of the suite is skipped, and says why. */
-export function openGround(settings: Settings = {}): Ground {
+export function openGround(which: Which = "page", settings: Settings = {}): Ground {
   const faults: string[] = [];
   const contexts: BrowserContext[] = [];
   let expected: RegExp[] = [];
   let folder: Awaited<ReturnType<typeof newFolder>> | undefined;
   let server: ServerProcess | undefined;
   let url = "";
+  let directory = "";
 
   async function start(): Promise<void> {
     folder ??= await newFolder();
     const port = url === "" ? "0" : new URL(url).port;
-    const own = { PARLEY_HOST: host, PARLEY_PORT: port, PARLEY_JWT_SECRET: "" };
-    server = await ServerProcess.start(folder.path, { ...own, ...settings });
+    const own = { PARLEY_HOST: host, PARLEY_PORT: port, PARLEY_PAGE: directory };
+    server = await ServerProcess.start(folder.path, {
+      PARLEY_JWT_SECRET: "",
+      ...own,
+      ...settings,
+    });
     url = server.url;
   }
 
@@ -72,7 +91,7 @@ export function openGround(settings: Settings = {}): Ground {
       this.skip();
     }
     this.timeout(180_000);
-    buildPage();
+    directory = await build(which);
     browser ??= await chromium.launch({ executablePath, args: ["--no-sandbox"] });
     await start();
   });
@@ -92,6 +111,8 @@ export function openGround(settings: Settings = {}): Ground {
   async function context(): Promise<BrowserContext> {
     if (browser === undefined) throw new Error("no browser");
     const made = await browser.newContext();
+    // tsx marks functions with it, those too that run in the page.
+    await made.addInitScript("globalThis.__name = (run) => run");
     contexts.push(made);
     watch(made, (fault) => faults.push(fault));
     return made;
@@ -112,12 +133,21 @@ export function openGround(settings: Settings = {}): Ground {
       const newTab = async (): Promise<Page> => {
         const page = await made.newPage();
         await page.goto(at);
-        await signIn(page, name);
+        await (which === "page" ? signIn(page, name) : openFace(page, name));
         return page;
       };
       return { name, context: made, page: await newTab(), newTab };
     },
   };
+}
+
+/** Signs in on the page without a face. */
+async function openFace(page: Page, name: string): Promise<void> {
+  await page.locator("body[data-ready]").waitFor();
+  await page.evaluate(async (user) => {
+    const { parley } = globalThis;
+    parley.open(await parley.signIn.byName(user));
+  }, name);
 }
 
 /** Errors of scripts, refusals by the policy, and whatever else the browser complains of. */
