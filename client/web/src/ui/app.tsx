@@ -4,11 +4,11 @@ import type { JSX } from "preact";
 import { Chat } from "../model/chat.ts";
 import type { Account, Surroundings } from "../session.ts";
 import { Home } from "./home.tsx";
-import { SignInPage } from "./sign-in-page.tsx";
+import { reasonOf, SignInPage } from "./sign-in-page.tsx";
 
 type Who =
   | { readonly t: "asking" }
-  | { readonly t: "nobody" }
+  | { readonly t: "nobody"; readonly error: string }
   | { readonly t: "someone"; readonly account: Account; readonly chat: Chat };
 
 export function App({ surroundings }: { surroundings: Surroundings }): JSX.Element | null {
@@ -17,17 +17,18 @@ export function App({ surroundings }: { surroundings: Surroundings }): JSX.Eleme
     setWho({ t: "someone", account, chat: new Chat(surroundings.openSession(account)) });
   useEffect(() => {
     surroundings.signIn.current().then(
-      (account) => (account === undefined ? setWho({ t: "nobody" }) : enter(account)),
-      () => setWho({ t: "nobody" }),
+      (account) => (account === undefined ? setWho({ t: "nobody", error: "" }) : enter(account)),
+      (failed: unknown) => setWho({ t: "nobody", error: reasonOf(failed) }),
     );
   }, []);
   if (who.t === "asking") return null;
-  if (who.t === "nobody") return <SignInPage signIn={surroundings.signIn} entered={enter} />;
+  if (who.t === "nobody")
+    return <SignInPage signIn={surroundings.signIn} entered={enter} problem={who.error} />;
   const leave = async (): Promise<void> => {
     await who.chat.close();
     await surroundings.signIn.signOut(who.account);
     history.replaceState(undefined, "", location.pathname);
-    setWho({ t: "nobody" });
+    setWho({ t: "nobody", error: "" });
   };
   return <Home chat={who.chat} leave={leave} />;
 }

@@ -43,6 +43,10 @@ export function Composer({ chat, room, draft }: Props): JSX.Element {
       draft.complaint.value = error instanceof Error ? error.message : String(error);
     }
   };
+  const write = (next: string): void => {
+    draft.text.value = next;
+    if (next !== "" && room.view.peek() !== undefined) chat.session.setTyping(room.id);
+  };
   const onKeyDown = (event: TargetedKeyboardEvent<HTMLTextAreaElement>): void => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing && !coarse.matches) {
       event.preventDefault();
@@ -107,11 +111,7 @@ export function Composer({ chat, room, draft }: Props): JSX.Element {
           placeholder="Message"
           aria-label="Message"
           enterkeyhint={coarse.matches ? "enter" : "send"}
-          onInput={(event) => {
-            draft.text.value = event.currentTarget.value;
-            if (event.currentTarget.value !== "" && room.view.peek() !== undefined)
-              chat.session.setTyping(room.id);
-          }}
+          onInput={(event) => write(event.currentTarget.value)}
           onKeyDown={onKeyDown}
           onPaste={(event) => {
             const files = [...(event.clipboardData?.files ?? [])];

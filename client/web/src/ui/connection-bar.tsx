@@ -6,7 +6,13 @@ import type { Chat } from "../model/chat.ts";
 /** A cut that heals sooner is not worth a word. */
 const quietMs = 700;
 
-export function ConnectionBar({ chat }: { chat: Chat }): JSX.Element {
+export function ConnectionBar({
+  chat,
+  leave,
+}: {
+  chat: Chat;
+  leave: () => Promise<void>;
+}): JSX.Element {
   const state = chat.connection.value;
   const live = state.t === "live";
   const [quiet, setQuiet] = useState(true);
@@ -26,7 +32,12 @@ export function ConnectionBar({ chat }: { chat: Chat }): JSX.Element {
               ? stoppedText(state.reason, state.signedOut)
               : "Connecting… What you write waits."}
           </span>
-          {state.t !== "connecting" && (
+          {state.t === "stopped" && state.signedOut && (
+            <button class="link" onClick={() => void leave()}>
+              Sign in
+            </button>
+          )}
+          {(state.t === "waiting" || (state.t === "stopped" && !state.signedOut)) && (
             <button class="link" onClick={() => chat.session.reconnect()}>
               Try now
             </button>

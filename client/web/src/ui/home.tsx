@@ -38,7 +38,7 @@ export function Home({ chat, leave }: Props): JSX.Element {
   const close = (): void => setDialog("none");
   return (
     <div class={`home ${room === undefined ? "listing" : "reading"}`}>
-      <Sidebar chat={chat} show={setDialog} />
+      <Sidebar chat={chat} show={setDialog} leave={leave} />
       {room === undefined ? (
         <main class="nothing-open">
           <div>

@@ -6,12 +6,11 @@ import type { Room } from "../model/room.ts";
 import type { Entry, MessageBody, Pending } from "../session.ts";
 import { Avatar, hueOf } from "./avatar.tsx";
 import { Icon } from "./icons.tsx";
-import { keyOf, type Item } from "./message-list.tsx";
+import { keyOf, type Item, type RoomActions } from "./items.ts";
 import { MessageText, isEmojiOnly } from "./message-text.tsx";
 import { changeText, saidOf } from "./names.ts";
 import { Photos } from "./photos.tsx";
 import { Quote } from "./quote.tsx";
-import type { RoomActions } from "./room-pane.tsx";
 import { Ticks, tickOf } from "./ticks.tsx";
 import { dayName, dayOf, fullTimeOf, timeOf } from "./times.ts";
 

@@ -7,13 +7,10 @@ import { useCallback, useEffect, useLayoutEffect, useRef, useState } from "preac
 import { Virtualizer, type VirtualizerHandle } from "virtua";
 import type { Chat } from "../model/chat.ts";
 import type { Room } from "../model/room.ts";
-import type { Entry, Pending } from "../session.ts";
 import { Icon } from "./icons.tsx";
+import { keyOf, type Item, type RoomActions } from "./items.ts";
 import { MessageItem } from "./message-item.tsx";
 import { saidOf } from "./names.ts";
-import type { RoomActions } from "./room-pane.tsx";
-
-export type Item = Entry | Pending;
 
 interface Props {
   readonly chat: Chat;
@@ -24,9 +21,8 @@ interface Props {
 /** So near to an end, the next page is fetched. */
 const nearPx = 1_500;
 const atEndPx = 60;
-
-export const keyOf = (item: Item): string =>
-  item.clientId === "" && "seq" in item ? `#${item.seq}` : item.clientId;
+/** As high as the note above the first message. */
+const topPx = 52;
 
 export function MessageList({ chat, room, actions }: Props): JSX.Element {
   const entries = room.entries.value;
@@ -59,6 +55,7 @@ export function MessageList({ chat, room, actions }: Props): JSX.Element {
           scrollRef={scroll.box}
           data={items}
           shift={scroll.shift}
+          startMargin={topPx}
           bufferSize={600}
           keepMounted={focusIndex < 0 ? [] : [focusIndex]}
           onScroll={scroll.onScroll}

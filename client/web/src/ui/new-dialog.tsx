@@ -10,18 +10,20 @@ import { reasonOf } from "./sign-in-page.tsx";
 
 export function NewDialog({ chat, close }: { chat: Chat; close: () => void }): JSX.Element {
   const [people, setPeople] = useState<readonly string[]>([]);
+  const [typed, setTyped] = useState("");
   const [title, setTitle] = useState("");
   const [error, setError] = useState("");
   const [busy, setBusy] = useState(false);
   const me = chat.me.value;
   const known = chat.sorted.value.flatMap(({ peerId }) => (peerId === undefined ? [] : [peerId]));
-  const group = people.length > 1 || title !== "";
+  const named = typed === "" || people.includes(typed) ? people : [...people, typed];
+  const group = named.length > 1 || title !== "";
   const [asGroup, setAsGroup] = useState(false);
   const isGroup = group || asGroup;
   const begin = async (): Promise<void> => {
-    const others = people.filter((user) => user !== me);
+    const others = named.filter((user) => user !== me);
     if (!isGroup) {
-      goTo(directId(me, people[0] ?? me));
+      goTo(directId(me, named[0] ?? me));
       close();
       return;
     }
@@ -35,7 +37,7 @@ export function NewDialog({ chat, close }: { chat: Chat; close: () => void }): J
       setBusy(false);
     }
   };
-  const able = isGroup ? title.trim() !== "" : people.length === 1;
+  const able = isGroup ? title.trim() !== "" : named.length === 1;
   return (
     <Dialog title="New conversation" close={close}>
       <form
@@ -44,7 +46,13 @@ export function NewDialog({ chat, close }: { chat: Chat; close: () => void }): J
           if (able && !busy) void begin();
         }}
       >
-        <PeopleField label="With whom?" chosen={people} known={known} change={setPeople} />
+        <PeopleField
+          label="With whom?"
+          chosen={people}
+          known={known}
+          change={setPeople}
+          typing={setTyped}
+        />
         {isGroup ? (
           <>
             <label for="group-title">Name of the group</label>

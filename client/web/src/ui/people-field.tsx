@@ -9,12 +9,14 @@ interface Props {
   readonly chosen: readonly string[];
   readonly known: readonly string[];
   readonly change: (chosen: readonly string[]) => void;
+  /** A name that is being typed, where it is one. */
+  readonly typing?: (name: string) => void;
 }
 
 const pattern = /^[\w.@-]{1,128}$/u;
 const offeredMax = 6;
 
-export function PeopleField({ label, chosen, known, change }: Props): JSX.Element {
+export function PeopleField({ label, chosen, known, change, typing }: Props): JSX.Element {
   const [text, setText] = useState("");
   const [wrong, setWrong] = useState(false);
   const field = useRef<HTMLInputElement>(null);
@@ -23,6 +25,10 @@ export function PeopleField({ label, chosen, known, change }: Props): JSX.Elemen
   const offered = known
     .filter((user) => !chosen.includes(user) && user.toLowerCase().includes(typed.toLowerCase()))
     .slice(0, offeredMax);
+  const write = (next: string): void => {
+    setText(next);
+    typing?.(pattern.test(next.trim()) ? next.trim() : "");
+  };
   const add = (user: string): boolean => {
     if (user === "") return true;
     if (!pattern.test(user)) {
@@ -30,7 +36,7 @@ export function PeopleField({ label, chosen, known, change }: Props): JSX.Elemen
       return false;
     }
     if (!chosen.includes(user)) change([...chosen, user]);
-    setText("");
+    write("");
     setWrong(false);
     return true;
   };
@@ -70,7 +76,7 @@ export function PeopleField({ label, chosen, known, change }: Props): JSX.Elemen
           aria-invalid={wrong}
           aria-describedby={`${id}-rule`}
           onInput={(event) => {
-            setText(event.currentTarget.value);
+            write(event.currentTarget.value);
             setWrong(false);
           }}
           onKeyDown={onKeyDown}

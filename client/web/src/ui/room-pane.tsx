@@ -7,6 +7,7 @@ import type { Entry } from "../session.ts";
 import { Avatar } from "./avatar.tsx";
 import { Composer } from "./composer.tsx";
 import { Icon } from "./icons.tsx";
+import type { RoomActions } from "./items.ts";
 import { ImageViewer, type Shown } from "./image-viewer.tsx";
 import { MembersSheet } from "./members-sheet.tsx";
 import { MessageInfo } from "./message-info.tsx";
@@ -14,12 +15,6 @@ import { MessageList } from "./message-list.tsx";
 import { nameOf } from "./names.ts";
 import { goTo } from "./route.ts";
 import { lastSeen } from "./times.ts";
-
-export interface RoomActions {
-  reply(entry: Entry): void;
-  info(entry: Entry): void;
-  view(shown: Shown): void;
-}
 
 export function RoomPane({ chat, room }: { chat: Chat; room: Room }): JSX.Element {
   const [members, setMembers] = useState(false);

@@ -17,9 +17,10 @@ import { briefTime, fullTimeOf } from "./times.ts";
 interface Props {
   readonly chat: Chat;
   readonly show: (dialog: OpenDialog) => void;
+  readonly leave: () => Promise<void>;
 }
 
-export function Sidebar({ chat, show }: Props): JSX.Element {
+export function Sidebar({ chat, show, leave }: Props): JSX.Element {
   const [find, setFind] = useState("");
   const me = chat.me.value;
   const wanted = find.trim().toLocaleLowerCase();
@@ -58,7 +59,7 @@ export function Sidebar({ chat, show }: Props): JSX.Element {
           }}
         />
       </div>
-      <ConnectionBar chat={chat} />
+      <ConnectionBar chat={chat} leave={leave} />
       <nav aria-label="Conversations" onKeyDown={onListKey}>
         {shown.length > 0 && (
           <ul class="conversations">
@@ -149,9 +150,9 @@ function RowPreview({ entry, view, me }: PreviewProps): JSX.Element {
   if (entry === undefined) return <span class="preview" />;
   const own = entry.senderId === me && entry.body.t === "message";
   return (
-    <span class="preview" dir="auto">
+    <span class="preview">
       {own && <Ticks tick={tickOf(entry.seq, view)} />}
-      {summaryOf(entry, view, me)}
+      <bdi>{summaryOf(entry, view, me)}</bdi>
     </span>
   );
 }

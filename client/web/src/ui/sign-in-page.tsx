@@ -8,12 +8,14 @@ import { Mark } from "./icons.tsx";
 interface Props {
   readonly signIn: SignIn;
   readonly entered: (account: Account) => void;
+  /** What went wrong before. */
+  readonly problem: string;
 }
 
-export function SignInPage({ signIn, entered }: Props): JSX.Element {
+export function SignInPage({ signIn, entered, problem }: Props): JSX.Element {
   const [offer, setOffer] = useState<SignInOffer>();
   const [known, setKnown] = useState<readonly string[]>([]);
-  const [error, setError] = useState("");
+  const [error, setError] = useState(problem);
   const [busy, setBusy] = useState(false);
   useEffect(() => {
     document.title = "Sign in · Parley";
@@ -34,14 +36,19 @@ export function SignInPage({ signIn, entered }: Props): JSX.Element {
         <h1>Welcome to Parley</h1>
         <p class="quiet">Messages that arrive, in order, on every device.</p>
         {offer?.oidc !== undefined && offer.oidc !== "" && (
-          <button class="primary wide" onClick={() => void signIn.byProvider()}>
-            {offer.oidc}
+          <button
+            class="primary wide"
+            onClick={() => {
+              signIn.byProvider().catch((failed: unknown) => setError(reasonOf(failed)));
+            }}
+          >
+            Continue with {offer.oidc}
           </button>
         )}
         {offer?.development === true && (
           <NameForm busy={busy} enter={(name) => enter(() => signIn.byName(name))} />
         )}
-        {offer?.development === false && (
+        {offer?.development === false && offer.oidc === "" && (
           <TokenForm busy={busy} enter={(token) => enter(() => signIn.byToken(token))} />
         )}
         <p class="error" role="alert">
