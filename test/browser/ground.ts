@@ -143,7 +143,7 @@ export function openGround(which: Which = "page", settings: Settings = {}): Grou
 
 /** Signs in on the page without a face. */
 async function openFace(page: Page, name: string): Promise<void> {
-  await page.locator("body[data-ready]").waitFor();
+  await page.locator("body[data-ready]").waitFor({ state: "attached" });
   await page.evaluate(async (user) => {
     const { parley } = globalThis;
     parley.open(await parley.signIn.byName(user));

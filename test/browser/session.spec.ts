@@ -38,7 +38,7 @@ describe("the page's session in a browser", () => {
   it("keeps the contract of a client's store in a real IndexedDB", async () => {
     const page = await (await ground.context()).newPage();
     await page.goto(ground.url);
-    await page.locator("body[data-ready]").waitFor();
+    await page.locator("body[data-ready]").waitFor({ state: "attached" });
     const kept = await page.evaluate(async () => {
       const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
       const first = new parley.IndexedDbStore("x");
@@ -72,7 +72,7 @@ describe("the page's session in a browser", () => {
     const second = await alice.context.newPage();
     const sockets = countSockets(second);
     await second.goto(ground.url);
-    await second.locator("body[data-ready]").waitFor();
+    await second.locator("body[data-ready]").waitFor({ state: "attached" });
     await second.evaluate(async () => void parley.open(await parley.signIn.byName("alice")));
     await live(second);
     await send(alice.page, "from the first tab");
