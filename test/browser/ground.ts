@@ -54,6 +54,8 @@ export interface Ground {
   readonly url: string;
   /** Opens the page, at this address or the server's own, and signs in by name. */
   person(name: string, at?: string): Promise<Person>;
+  /** Opens the page in this tab and signs in. */
+  signIn(page: Page, name: string): Promise<void>;
   /** A context whose faults are watched, and nothing opened in it. */
   context(): Promise<BrowserContext>;
   /** Faults of this kind are what the test is about: they do not fail it. */
@@ -118,7 +120,13 @@ export function openGround(which: Which = "page", settings: Settings = {}): Grou
     return made;
   }
 
+  async function enter(page: Page, name: string, at = url): Promise<void> {
+    await page.goto(at);
+    await (which === "page" ? signIn(page, name) : openFace(page, name));
+  }
+
   return {
+    signIn: (page, name) => enter(page, name),
     get url() {
       return url;
     },
@@ -132,8 +140,7 @@ export function openGround(which: Which = "page", settings: Settings = {}): Grou
       const made = await context();
       const newTab = async (): Promise<Page> => {
         const page = await made.newPage();
-        await page.goto(at);
-        await (which === "page" ? signIn(page, name) : openFace(page, name));
+        await enter(page, name, at);
         return page;
       };
       return { name, context: made, page: await newTab(), newTab };
@@ -158,7 +165,7 @@ function watch(context: BrowserContext, add: (fault: string) => void): void {
   context.on("weberror", (error) => add(String(error.error().stack ?? error.error())));
 }
 
-export async function signIn(page: Page, name: string): Promise<void> {
+async function signIn(page: Page, name: string): Promise<void> {
   const box = page.getByRole("textbox").first();
   await box.fill(name);
   await box.press("Enter");

@@ -1,26 +1,29 @@
 /** Under the page: one connection for all tabs of an account, what is read and written while offline, and the ways around what is blocked. */
 import assert from "node:assert/strict";
 import type { Page } from "playwright-core";
-import { openGround } from "./ground.ts";
+import { openGround, type Person } from "./ground.ts";
 
 const live = (page: Page): Promise<void> =>
   page.evaluate(() => parley.face?.until(({ synced }) => synced));
 
-const send = (page: Page, text: string): Promise<string | undefined> =>
+const send = (page: Page, conversation: string, text: string): Promise<string | undefined> =>
   page.evaluate(
-    async (said) => parley.face?.session.send({ conversation: "d:alice:bob" }, { text: said }),
-    text,
+    async ([to, said]) => parley.face?.session.send({ conversation: to }, { text: said }),
+    [conversation, text] as const,
   );
 
-/** Resolves once the tab has as many of the conversation's messages. */
-const has = (page: Page, count: number): Promise<void> =>
+/** Resolves once the tab has this message; gives all texts of the conversation by then. */
+const until = (page: Page, conversation: string, last: string): Promise<string[]> =>
   page.evaluate(
-    (wanted) => parley.face?.until((face) => face.texts("d:alice:bob").length >= wanted),
-    count,
+    async ([of, wanted]) => {
+      await parley.face?.until((face) => face.texts(of).at(-1) === wanted);
+      return parley.face?.texts(of) ?? [];
+    },
+    [conversation, last] as const,
   );
 
-const texts = (page: Page): Promise<string[] | undefined> =>
-  page.evaluate(() => parley.face?.texts("d:alice:bob"));
+const waits = (page: Page): Promise<void> =>
+  page.evaluate(() => parley.face?.until(({ connection }) => connection.t === "waiting"));
 
 const faults = (page: Page): Promise<string[] | undefined> =>
   page.evaluate(() => parley.face?.faults);
@@ -64,95 +67,111 @@ describe("the page's session in a browser", () => {
     assert.match(kept.late, /another client has this store/);
   });
 
-  it("shares one connection among tabs, and they agree", async () => {
-    const bob = await ground.person("bob");
-    await live(bob.page);
-    const alice = await ground.person("alice");
+  /** Two people of this test alone, both connected. */
+  async function pair(
+    one: string,
+    other: string,
+  ): Promise<{ alice: Person; bob: Person; conversation: string }> {
+    const [alice, bob] = [await ground.person(one), await ground.person(other)];
     await live(alice.page);
+    await live(bob.page);
+    return { alice, bob, conversation: `d:${one}:${other}` };
+  }
+
+  it("shares one connection among tabs, and they agree", async () => {
+    const { alice, bob, conversation } = await pair("alice", "bob");
     const second = await alice.context.newPage();
     const sockets = countSockets(second);
-    await second.goto(ground.url);
-    await second.locator("body[data-ready]").waitFor({ state: "attached" });
-    await second.evaluate(async () => void parley.open(await parley.signIn.byName("alice")));
+    await ground.signIn(second, "alice");
     await live(second);
-    await send(alice.page, "from the first tab");
-    await send(second, "from the second tab");
-    await send(bob.page, "from Bob");
-    for (const page of [alice.page, second, bob.page]) await has(page, 3);
-    const told = await texts(alice.page);
-    assert.deepEqual(await texts(second), told);
-    assert.deepEqual(await texts(bob.page), told);
+    await send(alice.page, conversation, "from the first tab");
+    await until(bob.page, conversation, "from the first tab");
+    await send(second, conversation, "from the second tab");
+    await until(bob.page, conversation, "from the second tab");
+    await send(bob.page, conversation, "from Bob");
+    const told = await until(alice.page, conversation, "from Bob");
+    assert.deepEqual(told, ["from the first tab", "from the second tab", "from Bob"]);
+    assert.deepEqual(await until(second, conversation, "from Bob"), told);
     assert.equal(sockets(), 0);
     assert.deepEqual([await faults(alice.page), await faults(second)], [[], []]);
   });
 
   it("goes on in the next tab when the connected one is closed: nothing lost, nothing doubled (P1, P2)", async () => {
-    const bob = await ground.person("bob");
-    await live(bob.page);
-    const alice = await ground.person("alice");
-    await live(alice.page);
+    const { alice, bob, conversation } = await pair("carol", "dave");
     const second = await alice.newTab();
     await live(second);
-    const before = (await texts(second))?.length ?? 0;
-    const sends = second.evaluate(async () => {
-      const { face } = parley;
+    const sends = second.evaluate(async (to) => {
       for (let at = 0; at < 40; at += 1) {
-        await face?.session.send({ conversation: "d:alice:bob" }, { text: `taken over ${at}` });
+        await parley.face?.session.send({ conversation: to }, { text: String(at) });
         await new Promise((turn) => requestAnimationFrame(turn));
       }
-    });
-    await has(second, before + 5);
+    }, conversation);
+    await until(second, conversation, "4");
     await alice.page.close();
     await sends;
-    await has(bob.page, before + 40);
-    await has(second, before + 40);
-    const wanted = Array.from({ length: 40 }, (_, at) => `taken over ${at}`);
-    assert.deepEqual((await texts(bob.page))?.slice(-40), wanted);
-    assert.deepEqual((await texts(second))?.slice(-40), wanted);
+    const wanted = Array.from({ length: 40 }, (_, at) => String(at));
+    assert.deepEqual(await until(bob.page, conversation, "39"), wanted);
+    assert.deepEqual(await until(second, conversation, "39"), wanted);
     await second.evaluate(() => parley.face?.until(({ pending }) => pending.size === 0));
+    assert.deepEqual(await faults(bob.page), []);
   });
 
-  it("shows what was loaded and keeps what is written while the server is away, over a reload; then it goes out once", async () => {
+  it("takes the connection away from a tab that is frozen, and goes on", async () => {
+    const { alice, bob, conversation } = await pair("erin", "frank");
+    const second = await alice.newTab();
+    await live(second);
+    // A tab that hangs: its timers, its locks and its channel with it.
+    const frozen = await alice.context.newCDPSession(alice.page);
+    await frozen.send("Debugger.enable");
+    await frozen.send("Debugger.pause");
+    const hangs = alice.page.evaluate(() => undefined).catch(() => undefined);
+    await send(second, conversation, "over the frozen one");
+    await until(bob.page, conversation, "over the frozen one");
+    await frozen.send("Debugger.resume").catch(() => undefined);
+    await frozen.detach();
+    await hangs;
+    assert.deepEqual(await until(alice.page, conversation, "over the frozen one"), [
+      "over the frozen one",
+    ]);
+    await send(alice.page, conversation, "awake again");
+    await until(bob.page, conversation, "awake again");
+  });
+
+  it("shows what was loaded and keeps what is written while offline; then it goes out once (P2)", async () => {
     ground.expect(/ERR_|WebSocket connection to/);
-    const bob = await ground.person("bob");
-    await live(bob.page);
-    const alice = await ground.person("alice");
-    await live(alice.page);
-    await send(alice.page, "before");
-    await has(bob.page, 1);
-    const before = (await texts(alice.page))?.length ?? 0;
+    const { alice, bob, conversation } = await pair("grace", "heidi");
+    await send(alice.page, conversation, "before");
+    await until(bob.page, conversation, "before");
     await alice.context.setOffline(true);
-    await alice.page.evaluate(() =>
-      parley.face?.until(({ connection }) => connection.t === "waiting"),
-    );
-    await send(alice.page, "while offline");
-    const page = await alice.page.evaluate(async () => {
-      const found = await parley.face?.session.history("d:alice:bob", { limit: 10 });
+    await waits(alice.page);
+    await send(alice.page, conversation, "while offline");
+    const kept = await alice.page.evaluate(async (of) => {
+      const found = await parley.face?.session.history(of, { limit: 10 });
       return found?.entries.map(({ body }) => (body.t === "message" ? body.text : ""));
-    });
-    assert.equal(page?.at(-1), "before");
+    }, conversation);
+    assert.deepEqual(kept, ["before"]);
     await alice.context.setOffline(false);
-    await has(alice.page, before + 1);
-    await has(bob.page, before + 1);
-    assert.deepEqual((await texts(bob.page))?.slice(-2), ["before", "while offline"]);
+    for (const page of [alice.page, bob.page])
+      assert.deepEqual(await until(page, conversation, "while offline"), [
+        "before",
+        "while offline",
+      ]);
   });
 
-  it("comes back when the gateway was killed, and sends what was written meanwhile once (P1, P2)", async () => {
+  it("comes back when the gateway was killed, and sends what was written meanwhile once, over a new tab too (P1, P2)", async function () {
+    this.timeout(180_000);
     ground.expect(/ERR_|WebSocket connection to/);
-    const bob = await ground.person("bob");
-    await live(bob.page);
-    const alice = await ground.person("alice");
-    await live(alice.page);
-    const before = (await texts(alice.page))?.length ?? 0;
+    const { alice, bob, conversation } = await pair("ivan", "judy");
+    const second = await alice.newTab();
+    await live(second);
     await ground.kill();
-    await alice.page.evaluate(() =>
-      parley.face?.until(({ connection }) => connection.t === "waiting"),
-    );
-    await send(alice.page, "to a dead server");
+    await waits(second);
+    await send(second, conversation, "to a dead server");
+    // Whoever had it under way is gone, too.
+    await alice.page.close();
     await ground.start();
-    await has(bob.page, before + 1);
-    await has(alice.page, before + 1);
-    assert.equal((await texts(bob.page))?.at(-1), "to a dead server");
-    assert.deepEqual([await faults(alice.page), await faults(bob.page)], [[], []]);
+    for (const page of [bob.page, second])
+      assert.deepEqual(await until(page, conversation, "to a dead server"), ["to a dead server"]);
+    assert.deepEqual([await faults(second), await faults(bob.page)], [[], []]);
   });
 });
