@@ -25,78 +25,95 @@ const knownMax = 10;
 /** A token is renewed that long before its end. */
 const earlyMs = 60_000;
 
-export function browserSignIn(url: string): SignIn {
-  let way: Promise<Way> | undefined;
-  const wayOf = (): Promise<Way> => {
-    way ??= readWay(url).catch((error: unknown) => {
-      way = undefined;
+export class BrowserSignIn implements SignIn {
+  readonly #url: string;
+  #way: Promise<Way> | undefined;
+  /** One renewal at a time. */
+  #renewing: Promise<Grant> | undefined;
+
+  constructor(url: string) {
+    this.#url = url;
+  }
+
+  async offer(): Promise<SignInOffer> {
+    const way = await this.#wayOf();
+    const oidc = way.kind === "oidc" ? new URL(way.issuer).host : "";
+    return { development: way.kind === "development", oidc };
+  }
+
+  async current(): Promise<Account | undefined> {
+    if (new URLSearchParams(location.search).has("state")) {
+      const way = await this.#wayOf();
+      const { comeBack } = await import("./oidc.ts");
+      if (way.kind === "oidc") return this.#begin(await comeBack(way));
+    }
+    const grant = readGrant();
+    return grant === undefined ? undefined : this.#account(decodeJwt(grant.token).sub);
+  }
+
+  known(): Promise<readonly string[]> {
+    return Promise.resolve(knownNames());
+  }
+
+  async byName(name: string): Promise<Account> {
+    return this.#begin(await developmentGrant(this.#url, name));
+  }
+
+  async byToken(token: string): Promise<Account> {
+    return this.#begin({ token: token.trim(), expiresMs: 0, refreshToken: "" });
+  }
+
+  async byProvider(): Promise<void> {
+    const way = await this.#wayOf();
+    if (way.kind !== "oidc") throw new Error("this server has no identity provider");
+    const { leave } = await import("./oidc.ts");
+    await leave(way);
+  }
+
+  async signOut({ userId }: Account): Promise<void> {
+    sessionStorage.removeItem(grantKey);
+    endSessions(userId);
+    await Promise.all([
+      deleteIndexedDbStore(storeName(userId)),
+      deleteEntryCache(cacheName(userId)),
+    ]);
+  }
+
+  #wayOf(): Promise<Way> {
+    this.#way ??= readWay(this.#url).catch((error: unknown) => {
+      this.#way = undefined;
       throw error;
     });
-    return way;
-  };
-
-  /** One renewal at a time. */
-  let renewing: Promise<Grant> | undefined;
-  async function token(userId: string): Promise<string> {
-    const grant = readGrant();
-    if (grant === undefined) throw new Error("you are signed out");
-    if (grant.expiresMs === 0 || Date.now() < grant.expiresMs - earlyMs) return grant.token;
-    renewing ??= renew(grant, userId).finally(() => (renewing = undefined));
-    return (await renewing).token;
+    return this.#way;
   }
 
-  async function renew(grant: Grant, userId: string): Promise<Grant> {
-    const offered = await wayOf();
-    let next: Grant | undefined;
-    if (offered.kind === "development") next = await developmentGrant(url, userId);
-    else if (offered.kind === "oidc" && grant.refreshToken !== "")
-      next = await (await import("./oidc.ts")).refresh(offered, grant.refreshToken);
-    // Nothing brings another one: the server says what it thinks of this one.
-    if (next === undefined) return grant;
-    return keepGrant(next);
+  #account(userId: string): Account {
+    return { userId, token: () => this.#token(userId) };
   }
 
-  const accountOf = (userId: string): Account => ({ userId, token: () => token(userId) });
-
-  function begin(grant: Grant): Account {
+  #begin(grant: Grant): Account {
     const userId = decodeJwt(grant.token).sub;
     keepGrant(grant);
     rememberName(userId);
-    return accountOf(userId);
+    return this.#account(userId);
   }
 
-  return {
-    async offer(): Promise<SignInOffer> {
-      const offered = await wayOf();
-      const oidc = offered.kind === "oidc" ? new URL(offered.issuer).host : "";
-      return { development: offered.kind === "development", oidc };
-    },
-    async current() {
-      if (new URLSearchParams(location.search).has("state")) {
-        const offered = await wayOf();
-        const back = await import("./oidc.ts");
-        if (offered.kind === "oidc") return begin(await back.comeBack(offered));
-      }
-      const grant = readGrant();
-      return grant === undefined ? undefined : accountOf(decodeJwt(grant.token).sub);
-    },
-    known: () => Promise.resolve(knownNames()),
-    byName: async (name) => begin(await developmentGrant(url, name)),
-    byToken: async (given) => begin({ token: given.trim(), expiresMs: 0, refreshToken: "" }),
-    async byProvider() {
-      const offered = await wayOf();
-      if (offered.kind !== "oidc") throw new Error("this server has no identity provider");
-      await (await import("./oidc.ts")).leave(offered);
-    },
-    async signOut({ userId }) {
-      sessionStorage.removeItem(grantKey);
-      endSessions(userId);
-      await Promise.all([
-        deleteIndexedDbStore(storeName(userId)),
-        deleteEntryCache(cacheName(userId)),
-      ]);
-    },
-  };
+  async #token(userId: string): Promise<string> {
+    const grant = readGrant();
+    if (grant === undefined) throw new Error("you are signed out");
+    if (grant.expiresMs === 0 || Date.now() < grant.expiresMs - earlyMs) return grant.token;
+    this.#renewing ??= this.#renew(grant, userId).finally(() => (this.#renewing = undefined));
+    return (await this.#renewing).token;
+  }
+
+  /** Where nothing brings another token, the server says what it thinks of this one. */
+  async #renew(grant: Grant, userId: string): Promise<Grant> {
+    const way = await this.#wayOf();
+    if (way.kind === "development") return keepGrant(await developmentGrant(this.#url, userId));
+    if (way.kind === "token" || grant.refreshToken === "") return grant;
+    const { refresh } = await import("./oidc.ts");
+    return keepGrant(await refresh(way, grant.refreshToken));
+  }
 }
 
 async function readWay(url: string): Promise<Way> {

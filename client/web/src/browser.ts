@@ -1,12 +1,12 @@
 /** What the page is started with in a browser: the server that it came from, and a connection that its tabs share. */
-import { browserSignIn } from "./browser-sign-in.ts";
+import { BrowserSignIn } from "./browser-sign-in.ts";
 import type { Surroundings } from "./session.ts";
 import { SharedSession } from "./shared-session.ts";
 
 export function browserSurroundings(): Surroundings {
   const url = location.origin;
   return {
-    signIn: browserSignIn(url),
+    signIn: new BrowserSignIn(url),
     openSession: (account) => new SharedSession(url, account),
   };
 }

@@ -87,7 +87,10 @@ async function discover(settings: OidcSettings): Promise<oauth.AuthorizationServ
   return oauth.processDiscoveryResponse(issuer, response);
 }
 
+/** Marked as deprecated so that nobody takes it for more than it is: for a provider on this machine. */
+// oxlint-disable-next-line typescript/no-deprecated
 function insecureWhere({ issuer }: OidcSettings): { [oauth.allowInsecureRequests]: boolean } {
+  // oxlint-disable-next-line typescript/no-deprecated
   return { [oauth.allowInsecureRequests]: loopback.test(new URL(issuer).hostname) };
 }
 
