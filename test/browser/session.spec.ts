@@ -137,11 +137,13 @@ describe("the page's session in a browser", () => {
     await until(bob.page, conversation, "awake again");
   });
 
-  it("shows what was loaded and keeps what is written while offline; then it goes out once (P2)", async () => {
+  it("shows what was loaded and keeps what is written while offline, over a reload; then it goes out once (P2)", async () => {
     ground.expect(/ERR_|WebSocket connection to/);
     const { alice, bob, conversation } = await pair("grace", "heidi");
     await send(alice.page, conversation, "before");
     await until(bob.page, conversation, "before");
+    // From then on the page opens offline.
+    await alice.page.evaluate(async () => void (await navigator.serviceWorker.ready));
     await alice.context.setOffline(true);
     await waits(alice.page);
     await send(alice.page, conversation, "while offline");
@@ -150,6 +152,10 @@ describe("the page's session in a browser", () => {
       return found?.entries.map(({ body }) => (body.t === "message" ? body.text : ""));
     }, conversation);
     assert.deepEqual(kept, ["before"]);
+    await alice.page.reload();
+    await alice.page.locator("body[data-ready]").waitFor({ state: "attached" });
+    assert.deepEqual(await until(alice.page, conversation, "before"), ["before"]);
+    await alice.page.evaluate(() => parley.face?.until(({ pending }) => pending.size === 1));
     await alice.context.setOffline(false);
     for (const page of [alice.page, bob.page])
       assert.deepEqual(await until(page, conversation, "while offline"), [

@@ -5,6 +5,8 @@ import { SharedSession } from "./shared-session.ts";
 
 export function browserSurroundings(): Surroundings {
   const url = location.origin;
+  // Without it the page works all the same, but does not open offline.
+  navigator.serviceWorker?.register("/sw.js").catch(() => undefined);
   return {
     signIn: new BrowserSignIn(url),
     openSession: (account) => new SharedSession(url, account),
