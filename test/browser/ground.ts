@@ -1,10 +1,16 @@
 /** What every browser test stands on: a server of its own with the built page, Chromium, a context for each user, and an eye on all faults. */
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
+import { promisify } from "node:util";
+import { readFile } from "node:fs/promises";
 import { chromium } from "playwright-core";
 import type { Browser, BrowserContext, Page } from "playwright-core";
-import { build as vite } from "vite";
+import type { ParleyClient } from "../../client/index.ts";
+import { createNodeClient } from "../../client/node.ts";
+import { signDevelopmentToken } from "../../embedded/index.ts";
+import { systemClock } from "../../mesh/clock.ts";
 import { newFolder, type Settings } from "../support/parley.ts";
 import type {} from "./fixture/main.ts";
 import { ServerProcess } from "../support/server-process.ts";
@@ -26,11 +32,11 @@ async function build(which: Which): Promise<string> {
   if (known !== undefined) return known;
   builds ??= await newFolder();
   const directory = join(builds.path, which);
-  await vite({
-    root: join(root, which === "page" ? "client/web" : "test/browser/fixture"),
-    build: { outDir: directory, emptyOutDir: true },
-    logLevel: "error",
-  });
+  const from = which === "page" ? "client/web" : "test/browser/fixture";
+  const vite = join(root, "node_modules/vite/bin/vite.js");
+  const run = promisify(execFile);
+  const args = [vite, "build", from, "--outDir", directory, "--emptyOutDir"];
+  await run(process.execPath, args, { cwd: root });
   built.set(which, directory);
   return directory;
 }
@@ -56,6 +62,8 @@ export interface Ground {
   person(name: string, at?: string): Promise<Person>;
   /** Opens the page in this tab and signs in. */
   signIn(page: Page, name: string): Promise<void>;
+  /** A client of this user, outside of any browser. */
+  client(name: string): Promise<ParleyClient>;
   /** A context whose faults are watched, and nothing opened in it. */
   context(): Promise<BrowserContext>;
   /** Faults of this kind are what the test is about: they do not fail it. */
@@ -69,6 +77,7 @@ export interface Ground {
 export function openGround(which: Which = "page", settings: Settings = {}): Ground {
   const faults: string[] = [];
   const contexts: BrowserContext[] = [];
+  const clients: ParleyClient[] = [];
   let expected: RegExp[] = [];
   let folder: Awaited<ReturnType<typeof newFolder>> | undefined;
   let server: ServerProcess | undefined;
@@ -99,6 +108,7 @@ export function openGround(which: Which = "page", settings: Settings = {}): Grou
   });
 
   afterEach(async () => {
+    await Promise.all(clients.splice(0).map((client) => client.close()));
     await Promise.all(contexts.splice(0).map((context) => context.close()));
     const found = faults.splice(0).filter((fault) => !expected.some((one) => one.test(fault)));
     expected = [];
@@ -132,6 +142,15 @@ export function openGround(which: Which = "page", settings: Settings = {}): Grou
     },
     context,
     start,
+    async client(name) {
+      const secret = await readFile(join(folder?.path ?? "", "jwt-secret"), "utf8");
+      const token = await signDevelopmentToken(secret.trim(), name, 3_600, systemClock);
+      const client = createNodeClient({ url, token });
+      clients.push(client);
+      client.connect();
+      await client.ready();
+      return client;
+    },
     expect: (fault) => void expected.push(fault),
     async kill() {
       await server?.end("SIGKILL");
@@ -169,5 +188,5 @@ async function signIn(page: Page, name: string): Promise<void> {
   const box = page.getByRole("textbox").first();
   await box.fill(name);
   await box.press("Enter");
-  await page.getByRole("main").waitFor();
+  await page.getByRole("navigation", { name: "Conversations" }).waitFor();
 }
