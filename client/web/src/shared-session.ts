@@ -57,7 +57,7 @@ export class SharedSession implements Session {
   readonly #account: Account;
   readonly #channel: BroadcastChannel;
   /** Also the name of the lock that says that this tab is there. */
-  readonly #tab = `${newClientId()}`;
+  readonly #tab = `tab.${newClientId()}`;
   readonly #listeners = new Map<(event: SessionEvent) => void, "waits" | "told">();
   readonly #calls = new Map<number, Call>();
   /** Own messages that no host has said to be sent: the next host gets them once more, under their ids. */
