@@ -17,7 +17,7 @@ import { ServerProcess } from "../support/server-process.ts";
 import { root } from "../support/tree.ts";
 
 const executablePath = process.env["CHROMIUM"] ?? "/usr/bin/chromium";
-const host = process.env["BROWSER_TEST_HOST"] ?? "127.0.0.1";
+export const host = process.env["BROWSER_TEST_HOST"] ?? "127.0.0.1";
 
 /** The page that people see, or the one without a face, of which the test sees what lies under the other. */
 export type Which = "page" | "fixture";
@@ -74,7 +74,10 @@ export interface Ground {
 }
 
 /** Registers the hooks for the suite around it. Where there is no browser, all of the suite is skipped, and says why. */
-export function openGround(which: Which = "page", settings: Settings = {}): Ground {
+export function openGround(
+  which: Which = "page",
+  settingsOf: () => Promise<Settings> = () => Promise.resolve({}),
+): Ground {
   const faults: string[] = [];
   const contexts: BrowserContext[] = [];
   const clients: ParleyClient[] = [];
@@ -83,6 +86,7 @@ export function openGround(which: Which = "page", settings: Settings = {}): Grou
   let server: ServerProcess | undefined;
   let url = "";
   let directory = "";
+  let settings: Settings = {};
 
   async function start(): Promise<void> {
     folder ??= await newFolder();
@@ -103,6 +107,7 @@ export function openGround(which: Which = "page", settings: Settings = {}): Grou
     }
     this.timeout(180_000);
     directory = await build(which);
+    settings = await settingsOf();
     browser ??= await chromium.launch({ executablePath, args: ["--no-sandbox"] });
     await start();
   });
