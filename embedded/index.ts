@@ -45,6 +45,8 @@ export interface Parley {
   readonly meshPort: number;
   /** Whether tokens are checked with a secret that the process made for itself. */
   readonly ownSecret: boolean;
+  /** Whether there is a web page at the clients' address. */
+  readonly page: boolean;
   /** Sends clients away, finishes what is under way, lets go of the data directory. */
   close(): Promise<void>;
 }
@@ -75,7 +77,8 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
     const services = await startServices(config, surroundings, mesh, closers);
     const { port: meshPort } = await serveOperators(config, services, surroundings, closers);
     const port = await serveClients(config, services, surroundings, closers);
-    return { port, meshPort, ownSecret: ownsSecret(config), close };
+    const page = pageDirectory(config) !== "";
+    return { port, meshPort, ownSecret: ownsSecret(config), page, close };
   } catch (error) {
     await close();
     throw error;
@@ -156,18 +159,21 @@ async function serveOperators(
 
 /** The edge: WebSocket, Connect, media. */
 async function serveClients(
-  { gateway: { host, port }, edge: config, media, page, drainMs }: ParleyConfig,
+  settings: ParleyConfig,
   { auth, ownSecret: secret, gateway, problems }: Services,
   surroundings: Surroundings,
   closers: Closers,
 ): Promise<number> {
   const { clock, log } = surroundings;
+  const { edge: config, media, drainMs } = settings;
+  const { host, port } = settings.gateway;
+  const page = { ...settings.page, directory: pageDirectory(settings) };
   const edge = createEdgeServer({
     calls: gateway.calls,
     auth,
     upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
     media: createMedia(surroundings, auth, media),
-    page: await createPage({ ...page, directory: page.directory || builtPage() }, secret, clock),
+    page: await createPage(page, secret, clock),
     health: problems,
     clock,
     log,
@@ -180,6 +186,8 @@ async function serveClients(
   );
   return bound;
 }
+
+const pageDirectory = ({ page }: ParleyConfig): string => page.directory || builtPage();
 
 const ownsSecret = ({ jwtSecret, jwtPublicKeyFile, jwksUrl }: ParleyConfig): boolean =>
   jwtSecret === undefined && jwtPublicKeyFile === undefined && jwksUrl === undefined;

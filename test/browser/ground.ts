@@ -76,7 +76,7 @@ export interface Ground {
 /** Registers the hooks for the suite around it. Where there is no browser, all of the suite is skipped, and says why. */
 export function openGround(
   which: Which = "page",
-  settingsOf: () => Promise<Settings> = () => Promise.resolve({}),
+  given: Settings | (() => Promise<Settings>) = {},
 ): Ground {
   const faults: string[] = [];
   const contexts: BrowserContext[] = [];
@@ -107,7 +107,7 @@ export function openGround(
     }
     this.timeout(180_000);
     directory = await build(which);
-    settings = await settingsOf();
+    settings = typeof given === "function" ? await given() : given;
     browser ??= await chromium.launch({ executablePath, args: ["--no-sandbox"] });
     await start();
   });
