@@ -67,7 +67,7 @@ function tasksOf(text: string): number[] {
       .map(({ pid, tid }) => `${pid}/${tid}`),
   );
   return traceEvents
-    .filter(({ name, pid, tid }) => /RunTask$/.test(name) && main.has(`${pid}/${tid}`))
+    .filter(({ name, pid, tid }) => name.endsWith("RunTask") && main.has(`${pid}/${tid}`))
     .map(({ tdur = 0 }) => tdur / 1_000);
 }
 
