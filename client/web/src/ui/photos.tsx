@@ -75,8 +75,6 @@ function useThumbnail(attachment: Attachment): string | undefined {
 function frameOf({ width, height }: Attachment): CSSProperties {
   const [w, h] = width > 0 && height > 0 ? [width, height] : [4, 3];
   const ratio = Math.min(3, Math.max(0.6, w / h));
-  return {
-    aspectRatio: String(ratio),
-    width: `min(100%, ${Math.round(Math.min(320, Math.max(160, w), 360 * ratio))}px)`,
-  };
+  const px = Math.round(Math.min(320, Math.max(160, w), 360 * ratio));
+  return { aspectRatio: String(ratio), width: `${px}px`, maxWidth: "100%" };
 }
