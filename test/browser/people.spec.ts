@@ -93,7 +93,7 @@ describe("the page for people", () => {
     await keyboard.type("an answer");
     await keyboard.press("Enter");
     await expect(
-      message(page, "an answer").getByRole("button", { name: /In answer to You: one/ }),
+      message(page, "an answer").getByRole("button", { name: /In answer to\s+You\s+one/ }),
       "the answer",
     );
     await keyboard.press("Control+k");

@@ -21,13 +21,15 @@ export function notifyOf(chat: Chat, show: (conversationId: string) => void): ()
     if (event.t !== "entry" || !document.hidden || permission.value !== "granted") return;
     const { entry } = event;
     const view = chat.conversations.peek().get(entry.conversationId);
-    const seen = view === undefined || entry.seq <= view.readSeq || !chat.synced.peek();
+    const seen = entry.seq <= (view?.readSeq ?? 0) || !chat.synced.peek();
     if (seen || entry.body.t !== "message" || entry.senderId === chat.me.peek()) return;
-    const name = nameOf(view);
+    // The first message of a conversation comes before the conversation itself.
+    const group = entry.conversationId.startsWith("g:");
+    const name = view === undefined ? (group ? "A group" : entry.senderId) : nameOf(view);
     const said = prefs.peek().showContent ? saidOf(entry.body) : "New message";
     // The same tag in each tab: the reader sees one.
     const tag = `${entry.conversationId}#${entry.seq}`;
-    const body = view.kind === "group" ? `${entry.senderId}: ${said}` : said;
+    const body = group ? `${entry.senderId}: ${said}` : said;
     const notice = new Notification(name, { body, tag, icon: "./icon.svg" });
     notice.addEventListener("click", () => {
       window.focus();

@@ -22,11 +22,8 @@ export function Quote({ chat, room, seq }: { chat: Chat; room: Room; seq: number
   }
   const who = entry.senderId === chat.me.value ? "You" : entry.senderId;
   return (
-    <button
-      class={`quote hue-${hueOf(entry.senderId)}`}
-      onClick={() => void room.jumpTo(seq)}
-      aria-label={`In answer to ${who}: ${textOf(entry)}. Go there`}
-    >
+    <button class={`quote hue-${hueOf(entry.senderId)}`} onClick={() => void room.jumpTo(seq)}>
+      <span class="sr-only">In answer to </span>
       <bdi class="quote-who">{who}</bdi>
       <span class="quote-text" dir="auto">
         {textOf(entry)}

@@ -100,7 +100,10 @@ function RoomBar({ chat, room, showMembers }: BarProps): JSX.Element {
       >
         <Icon name="back" />
       </button>
-      <button class="room-name" onClick={showMembers} aria-label={`${name}: details`}>
+      <h1 class="sr-only">
+        <bdi>{name}</bdi>
+      </h1>
+      <button class="room-name" onClick={showMembers}>
         <Avatar
           id={peer ?? room.id}
           name={name}
@@ -108,9 +111,7 @@ function RoomBar({ chat, room, showMembers }: BarProps): JSX.Element {
           online={presence?.online}
         />
         <span class="room-name-text">
-          <h1>
-            <bdi>{name}</bdi>
-          </h1>
+          <bdi class="room-title">{name}</bdi>
           <RoomState chat={chat} room={room} />
         </span>
       </button>

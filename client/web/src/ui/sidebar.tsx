@@ -31,8 +31,10 @@ export function Sidebar({ chat, show, leave }: Props): JSX.Element {
   return (
     <aside class="sidebar" aria-label="Conversations">
       <header class="bar">
-        <button class="me" onClick={() => show("settings")} aria-label={`Settings of ${me}`}>
+        <h1 class="sr-only">Parley</h1>
+        <button class="me" onClick={() => show("settings")}>
           <Avatar id={me} small />
+          <span class="sr-only">Settings of </span>
           <bdi>{me}</bdi>
           <Icon name="settings" />
         </button>
