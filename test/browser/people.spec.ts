@@ -72,6 +72,7 @@ describe("the page for people", () => {
     await page.getByLabel("With whom?").waitFor();
     await keyboard.type("k2");
     await keyboard.press("Enter");
+    await expect(page.getByRole("button", { name: "Take out k2" }), "the name as chosen");
     await keyboard.press("Enter");
     await page.getByRole("heading", { level: 1, name: "k2" }).waitFor();
     await keyboard.type("one");
