@@ -56,7 +56,7 @@ describe("messages on the page", () => {
     await gone(alice.page.locator(".room-state", { hasText: "typing…" }), "that bob types");
   });
 
-  it("carry pictures that were picked and dropped, with text, and show them large", async () => {
+  it("carry pictures that were picked, dropped and pasted, with text, and show them large", async () => {
     const [alice, bob] = [await ground.person("a4"), await ground.person("b4")];
     await begin(alice.page, ["b4"]);
     await alice.page.locator("input[type=file]").setInputFiles([
@@ -75,6 +75,15 @@ describe("messages on the page", () => {
       "an uploaded picture",
     );
     await alice.page.getByRole("button", { name: "Take out two.png" }).click();
+    await composer(alice.page).evaluate((field, data) => {
+      const how = { clipboardData: data, bubbles: true, cancelable: true };
+      field.dispatchEvent(new ClipboardEvent("paste", how));
+    }, transfer);
+    await expect(
+      alice.page.getByRole("button", { name: "Take out three.png" }).nth(1),
+      "the pasted one",
+    );
+    await alice.page.getByRole("button", { name: "Take out three.png" }).nth(1).click();
     await composer(alice.page).fill("two of them");
     await alice.page.locator(".send:enabled").click();
     await open(bob.page, "a4");
