@@ -26,6 +26,7 @@ async function start(
     console.log(JSON.stringify({ url, mesh, data: config.dataDirectory, pid: process.pid }));
   } else {
     console.log(`Parley is up.
+  page     ${parley.page ? `${url}  (open it in a browser)` : "is not built: npm run build:page"}
   clients  ${url}  (WebSocket at /ws, Connect at /parley.v1.ChatService/)
   gRPC     ${mesh}  (grpcurl -plaintext ${mesh} list)
   data     ${config.dataDirectory}`);

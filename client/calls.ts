@@ -45,6 +45,11 @@ export function errorOf(failure: Failure): ConnectError {
   return new ConnectError(failure.message, failure.code);
 }
 
+/** What a wait for the connection ends with. */
+export function stoppedError(reason: string): ConnectError {
+  return new ConnectError(`the connection is stopped: ${reason}`, Code.Unavailable);
+}
+
 export class Calls {
   readonly #requests: Requests;
   readonly #clock: ClientClock;

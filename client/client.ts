@@ -13,20 +13,21 @@ import type {
   Presence,
   Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
-import { Calls } from "./calls.ts";
+import { Calls, stoppedError } from "./calls.ts";
 import type { ClientEvents, ConversationView } from "./client-events.ts";
 import { closing, type Connection } from "./connection.ts";
 import { Cursors } from "./cursors.ts";
 import { Dialer } from "./dialer.ts";
 import { Events } from "./events.ts";
 import { Inbox } from "./inbox.ts";
-import { decodeKept, deviceKey, encodeText, userKey } from "./keeping.ts";
+import { decodeKept, deviceKey, encodeText, transportKey, userKey } from "./keeping.ts";
 import { fetchMedia, uploadMedia } from "./media.ts";
 import { settingsOf, type ClientOptions, type Settings } from "./options.ts";
 import type { Receipt } from "./receipts.ts";
 import { Requests } from "./requests.ts";
 import { createGroup, history, listMembers, updateGroup, watchPresence } from "./rpc.ts";
-import { Sender, type ContentInput, type SendHandle, type SendTarget } from "./sender.ts";
+import { Sender } from "./sender.ts";
+import type { ContentInput, SendHandle, SendName, SendTarget } from "./sender.ts";
 import { Keeper } from "./store.ts";
 import { ScopedClock, toBase64Url } from "./surroundings.ts";
 import { Syncer } from "./syncer.ts";
@@ -187,12 +188,12 @@ export class ParleyClient {
 
   /**
    * Sends, in the order of the calls for each conversation, whether connected or not. Throws a ConnectError where the
-   * content cannot be sent or the outbox is full.
+   * content cannot be sent or the outbox is full. `name`: under an id of the app's own; one that is under way is not sent twice.
    */
-  send(to: SendTarget, content: ContentInput): SendHandle {
+  send(to: SendTarget, content: ContentInput, name?: SendName): SendHandle {
     if (this.#closed)
       throw new ConnectError("the client is closed: make another one", Code.Canceled);
-    return this.#sender.send(to, content);
+    return this.#sender.send(to, content, name);
   }
 
   /** What is not sent yet, in order, the store's included. */
@@ -305,6 +306,7 @@ export class ParleyClient {
       if (kept.deviceId !== this.#deviceId) {
         this.#keeper.put(deviceKey, () => encodeText(this.#deviceId), true);
       }
+      this.#dialer.prefer(kept.transport);
       this.#syncer.restore(kept.syncToken);
       this.#inbox.restore(kept.conversations);
       this.#sender.restore(kept.sends);
@@ -325,12 +327,13 @@ export class ParleyClient {
         this.#dialer.stop(closing(0, why));
         return;
       }
-      this.#up(userId);
+      this.#up(userId, now.trail.transport);
     }
     this.#events.emit("connection", now);
   }
 
-  #up(userId: string): void {
+  #up(userId: string, transport: string): void {
+    this.#keeper.put(transportKey, () => encodeText(transport));
     if (userId !== "" && userId !== this.#userId) {
       this.#userId = userId;
       this.#keeper.put(userKey, () => encodeText(userId), true);
@@ -392,8 +395,4 @@ export class ParleyClient {
     if (this.#watched.includes(presence.userId)) this.#presences.set(presence.userId, presence);
     this.#events.emit("presence", presence);
   }
-}
-
-function stoppedError(reason: string): ConnectError {
-  return new ConnectError(`the connection is stopped: ${reason}`, Code.Unavailable);
 }

@@ -85,8 +85,9 @@ const retryAfterCapMs = 300_000;
 
 export const unauthenticatedCode = 4100;
 
-export function begin(rules: ConnectionRules): Connection {
-  const transport = best(rules);
+/** `worked`: the transport that was live last, which is tried first; a better one is looked for once it is live. */
+export function begin(rules: ConnectionRules, worked?: string): Connection {
+  const transport = rules.transports.find((name) => name === worked) ?? best(rules);
   return { t: "idle", trail: { transport, failures: 0, openFailures: 0, refused: false, url: "" } };
 }
 

@@ -54,6 +54,11 @@ export class Dialer {
     return this.#link?.ordered ?? false;
   }
 
+  /** Before the first start: the transport that was live last. */
+  prefer(transport: string): void {
+    if (this.#state.t === "idle") this.#state = begin(this.#settings.rules, transport);
+  }
+
   start(): void {
     this.#dispatch({ t: "start" });
   }

@@ -10,7 +10,7 @@ export type {
   StatusEvent,
 } from "./client-events.ts";
 export type { Receipt, ReceiptStatus } from "./receipts.ts";
-export type { ContentInput, SendHandle, SendTarget, SentMessage } from "./sender.ts";
+export type { ContentInput, SendHandle, SendName, SendTarget, SentMessage } from "./sender.ts";
 export { directConversation } from "./sender.ts";
 export type { Closing, Connection, TransportName } from "./connection.ts";
 export { MemoryStore, type ClientStore } from "./store.ts";

@@ -9,6 +9,7 @@ import { newTimeline, type Timeline } from "./timeline.ts";
 export const deviceKey = "device";
 export const userKey = "user";
 export const syncKey = "sync";
+export const transportKey = "transport";
 const conversationPrefix = "conversation/";
 const sendPrefix = "send/";
 const headerNumbers = 7;
@@ -65,6 +66,8 @@ function decodeTimeline(id: string, bytes: Uint8Array): { timeline: Timeline; pl
 export interface Kept {
   deviceId: string;
   userId: string;
+  /** The one that was live last; "": none was. */
+  transport: string;
   syncToken: Uint8Array<ArrayBuffer>;
   conversations: { timeline: Timeline; plan: CursorPlan }[];
   sends: { clientId: string; order: number; request: SendRequest }[];
@@ -75,6 +78,7 @@ export function decodeKept(items: ReadonlyMap<string, Uint8Array>): Kept {
   const kept: Kept = {
     deviceId: decodeText(items.get(deviceKey)),
     userId: decodeText(items.get(userKey)),
+    transport: decodeText(items.get(transportKey)),
     syncToken: new Uint8Array(items.get(syncKey) ?? []),
     conversations: [],
     sends: [],

@@ -15,7 +15,13 @@ import type { ClientLimits } from "./options.ts";
 import { Outbox, type Outgoing } from "./outbox.ts";
 import type { Requests } from "./requests.ts";
 import type { Keeper } from "./store.ts";
-import { toBase64Url, type Cancel, type ClientClock, type ClientRandom } from "./surroundings.ts";
+import {
+  fromBase64Url,
+  toBase64Url,
+  type Cancel,
+  type ClientClock,
+  type ClientRandom,
+} from "./surroundings.ts";
 
 export type SendTarget = { readonly conversation: string } | { readonly user: string };
 
@@ -26,6 +32,14 @@ export type ContentInput =
       readonly attachments?: readonly Attachment[];
       readonly replyToSeq?: number;
     };
+
+/** What a send is known by, where the app has an id of its own for it. */
+export interface SendName {
+  /** 16 bytes in base64url, never used for another message. */
+  readonly clientId: string;
+  /** An earlier client of this user may have sent it: it does not become a second message. */
+  readonly retry: boolean;
+}
 
 export interface SentMessage {
   readonly clientId: string;
@@ -134,10 +148,12 @@ export class Sender {
   }
 
   /** Throws a ConnectError where the content cannot be sent or the outbox is full. */
-  send(to: SendTarget, input: ContentInput): SendHandle {
+  send(to: SendTarget, input: ContentInput, name?: SendName): SendHandle {
     const content = contentOf(input);
-    const clientIdBytes = this.#random.bytes(16);
+    const clientIdBytes = name === undefined ? this.#random.bytes(16) : bytesOf(name.clientId);
     const clientId = toBase64Url(clientIdBytes);
+    const known = this.#handles.get(clientId);
+    if (known !== undefined) return known;
     const request = create(SendRequestSchema, {
       to:
         "user" in to
@@ -154,6 +170,7 @@ export class Sender {
         Code.ResourceExhausted,
       );
     }
+    entry.tried = name?.retry ?? false;
     const handle = this.#handle(entry);
     if (this.#restored) this.#keep(entry);
     this.#hooks.status({ status: "pending", clientId });
@@ -289,6 +306,12 @@ export class Sender {
 /** Both user ids in order, so that both sides name their conversation alike. */
 export function directConversation(one: string, other: string): string {
   return one < other ? `d:${one}:${other}` : `d:${other}:${one}`;
+}
+
+function bytesOf(clientId: string): Uint8Array<ArrayBuffer> {
+  const bytes = fromBase64Url(clientId);
+  if (bytes.length === 16) return bytes;
+  throw new ConnectError(`the client id has ${bytes.length} bytes, not 16`, Code.InvalidArgument);
 }
 
 /** Refuses what the server would: an oversized frame would end the connection. */

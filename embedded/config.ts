@@ -4,8 +4,10 @@ import {
   type EdgeConfig,
   type GatewayConfig,
   type MediaLimits,
+  type PageConfig,
   type TokenConfig,
   gatewayConfig,
+  pageConfig,
   readEdge,
   readMedia,
   tokenConfig,
@@ -27,6 +29,7 @@ export interface ParleyConfig extends TokenConfig {
   readonly gateway: GatewayConfig;
   readonly edge: EdgeConfig;
   readonly media: MediaLimits;
+  readonly page: PageConfig;
   readonly session: SessionConfig;
   readonly presence: PresenceConfig;
   readonly delivery: DeliveryConfig;
@@ -66,6 +69,7 @@ function readConfig(read: EnvReader): Readonly<ParleyConfig> {
     gateway,
     edge: readEdge(read, gateway),
     media: readMedia(read, gateway),
+    page: pageConfig(read),
     meshHost,
     meshPort,
     dataDirectory,

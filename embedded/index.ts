@@ -4,6 +4,7 @@ import { join } from "node:path";
 import type { Transport } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { ParleyConfig } from "./config.ts";
+import { builtPage } from "./built-page.ts";
 import { openFileShards } from "./registry.ts";
 import { ownSecret } from "./secret.ts";
 import { createDelivery, embeddedPace } from "../delivery/index.ts";
@@ -14,6 +15,7 @@ import {
   createEdgeServer,
   createGateway,
   createMedia,
+  createPage,
 } from "../gateway/index.ts";
 import { type Clock, systemClock } from "../mesh/clock.ts";
 import { type GrpcServer, serveGrpc } from "../mesh/grpc/server.ts";
@@ -45,6 +47,8 @@ export interface Parley {
   readonly meshPort: number;
   /** Whether tokens are checked with a secret that the process made for itself. */
   readonly ownSecret: boolean;
+  /** Whether there is a web page at the clients' address. */
+  readonly page: boolean;
   /** Sends clients away, finishes what is under way, lets go of the data directory. */
   close(): Promise<void>;
 }
@@ -77,7 +81,8 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
     countReady(metrics, services.problems);
     const { port: meshPort } = await serveOperators(config, services, surroundings, closers);
     const port = await serveClients(config, services, surroundings, closers);
-    return { port, meshPort, ownSecret: ownsSecret(config), close };
+    const page = pageDirectory(config) !== "";
+    return { port, meshPort, ownSecret: ownsSecret(config), page, close };
   } catch (error) {
     await close();
     throw error;
@@ -90,6 +95,8 @@ type Closers = (() => Promise<unknown>)[];
 interface Services {
   readonly mesh: LocalMesh;
   readonly auth: Authenticator;
+  /** What tokens are signed with that the process may issue itself; "": none. */
+  readonly ownSecret: string;
   readonly gateway: Gateway;
   /** Why the process cannot serve now. */
   readonly problems: () => string[];
@@ -109,7 +116,8 @@ async function startServices(
     () => mesh.close(),
   );
   const media = await openMediaFolder(join(dataDirectory, "media"), random);
-  const auth = await createAuthenticator(await keyOf(config, random), surroundings.clock);
+  const own = ownsSecret(config) ? await ownSecret(dataDirectory, random) : "";
+  const auth = await createAuthenticator(await keyOf(config, own), surroundings.clock);
   const storage = createStorage(surroundings, { store, media });
   const session = createSession(surroundings, config.session);
   const presence = createPresence(surroundings, config.presence);
@@ -126,7 +134,13 @@ async function startServices(
     await one.start();
     closers.push(() => one.close());
   }
-  return { mesh, auth, gateway, problems: () => running.flatMap((one) => one.problems()) };
+  return {
+    mesh,
+    auth,
+    ownSecret: own,
+    gateway,
+    problems: () => running.flatMap((one) => one.problems()),
+  };
 }
 
 async function metricsOf({ metrics }: ParleyConfig, closers: Closers): Promise<Metrics> {
@@ -156,17 +170,21 @@ async function serveOperators(
 
 /** The edge: WebSocket, Connect, media. */
 async function serveClients(
-  { gateway: { host, port }, edge: config, media, drainMs }: ParleyConfig,
-  { auth, gateway, problems }: Services,
+  settings: ParleyConfig,
+  { auth, ownSecret: secret, gateway, problems }: Services,
   surroundings: Surroundings,
   closers: Closers,
 ): Promise<number> {
   const { clock, log } = surroundings;
+  const { edge: config, media, drainMs } = settings;
+  const { host, port } = settings.gateway;
+  const page = { ...settings.page, directory: pageDirectory(settings) };
   const edge = createEdgeServer({
     calls: gateway.calls,
     auth,
     upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
     media: createMedia(surroundings, auth, media),
+    page: await createPage(page, secret, clock),
     health: problems,
     clock,
     log,
@@ -180,17 +198,19 @@ async function serveClients(
   return bound;
 }
 
+const pageDirectory = ({ page }: ParleyConfig): string => page.directory || builtPage();
+
 const ownsSecret = ({ jwtSecret, jwtPublicKeyFile, jwksUrl }: ParleyConfig): boolean =>
   jwtSecret === undefined && jwtPublicKeyFile === undefined && jwksUrl === undefined;
 
 async function keyOf(
   config: ParleyConfig,
-  random: Random,
+  own: string,
 ): Promise<Parameters<typeof createAuthenticator>[0]> {
   if (config.jwksUrl !== undefined) return { jwksUrl: config.jwksUrl };
   if (config.jwtPublicKeyFile !== undefined)
     return { publicKeyPem: await readFile(config.jwtPublicKeyFile, "utf8") };
-  return { secret: config.jwtSecret ?? (await ownSecret(config.dataDirectory, random)) };
+  return { secret: config.jwtSecret ?? own };
 }
 
 /** Says what to do about a port that cannot be had. */

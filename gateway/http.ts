@@ -1,4 +1,4 @@
-/** The edge's one HTTP port: WebSocket, Connect, media and health, each handed to whoever knows it. */
+/** The edge's one HTTP port: WebSocket, Connect, media, the web page and health, each handed to whoever knows it. */
 import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import { setMaxListeners } from "node:events";
@@ -17,6 +17,7 @@ import { chatLimits, chatRoutes } from "./connect.ts";
 import type { ChatLimits, ChatRoutes } from "./connect.ts";
 import type { MediaHandler } from "./media.ts";
 import { createOriginPolicy } from "./origin.ts";
+import type { PageHandler } from "./page.ts";
 import type { Authenticator, Calls } from "./ports.ts";
 
 export interface EdgeConfig {
@@ -47,6 +48,8 @@ export interface EdgeParts {
   readonly auth: Authenticator;
   readonly upgrade: Upgrade;
   readonly media: MediaHandler;
+  /** Undefined where no page is built. */
+  readonly page?: PageHandler | undefined;
   /** Why the process cannot serve now, a sentence each; empty: ready. */
   readonly health: () => string[];
   /** What will be such a reason unless somebody does something, a sentence each. */
@@ -86,6 +89,8 @@ const callTypes =
   /^application\/(json|proto|connect\+(json|proto)|grpc-web(-text)?(\+\w+)?)\s*(;|$)/i;
 const usage =
   "there is nothing here; Parley answers at /ws (WebSocket), /parley.v1.ChatService/METHOD (POST), /media, /healthz and /readyz";
+
+const noPage = "no web page is built here: npm run build makes one for the next start";
 
 const corsHeaders = {
   "access-control-allow-methods": "GET, HEAD, POST",
@@ -242,7 +247,8 @@ class Edge implements EdgeServer {
         Code.Unimplemented,
       );
     }
-    throw refusal(404, usage, Code.NotFound);
+    if (this.#parts.page?.(path, request, response)) return;
+    throw refusal(404, path === "/" ? `${noPage}; ${usage}` : usage, Code.NotFound);
   }
 
   /** Whoever may call may read the answer, too; others learn nothing. */

@@ -8,6 +8,7 @@ import { readEdge, readMedia } from "./edge-config.ts";
 import { type EdgeConfig, createEdgeServer } from "./http.ts";
 import { createGateway } from "./index.ts";
 import { type MediaLimits, createMedia } from "./media.ts";
+import { type PageConfig, createPage, pageConfig } from "./page-config.ts";
 import { type TokenConfig, tokenConfig, tokenKey } from "./token-config.ts";
 
 interface Config {
@@ -18,6 +19,7 @@ interface Config {
   readonly gateway: GatewayConfig;
   readonly edge: EdgeConfig;
   readonly media: MediaLimits;
+  readonly page: PageConfig;
   readonly tokens: TokenConfig;
 }
 
@@ -32,6 +34,7 @@ function readConfig(read: EnvReader): Config {
     gateway,
     edge: readEdge(read, gateway),
     media: readMedia(read, gateway),
+    page: pageConfig(read),
     tokens: tokenConfig(read, "nothing says how tokens are checked"),
   };
 }
@@ -48,6 +51,7 @@ async function make(parts: Parts<Config>): Promise<Made<typeof GatewayService>> 
     auth,
     upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
     media: createMedia(surroundings, auth, config.media),
+    page: await createPage(config.page, "", clock),
     health: problems,
     warnings,
     clock,

@@ -25,7 +25,7 @@ function matches(path: string, text: string, pattern: RegExp): string[] {
 
 /** The files that a source names: by import, by `import()`, or as the address of a worker. */
 function named(path: string): string[] {
-  const names = textOf(path).matchAll(/["'`](\.{1,2}\/[\w./-]+\.ts)["'`]/g);
+  const names = textOf(path).matchAll(/["'`](\.{1,2}\/[\w./-]+\.tsx?)["'`]/g);
   return [...names].map(([, name = ""]) => posix.join(posix.dirname(path), name));
 }
 
@@ -55,6 +55,9 @@ describe("layout", () => {
       "test/support/ends.ts",
       "test/fuzz/main.ts",
     );
+    // The web page, what builds it, and the page of the browser tests that has no face.
+    entries.push("client/indexeddb.ts", "client/web/src/main.tsx", "client/web/vite.config.ts");
+    entries.push(...["main", "vite.config"].map((name) => `test/browser/fixture/${name}.ts`));
     entries.push(
       ...["bench", "holder", "keyspace", "mode", "run"].map((name) => `test/cluster/${name}.ts`),
     );
@@ -81,7 +84,7 @@ describe("layout", () => {
       (path) =>
         path.endsWith(".ts") &&
         !path.startsWith("proto/gen/") &&
-        !/^[a-z0-9-]+(\.spec)?\.ts$/.test(posix.basename(path)),
+        !/^[a-z0-9-]+(\.(spec|config))?\.ts$/.test(posix.basename(path)),
     );
     assert.deepEqual(odd, []);
   });
@@ -96,7 +99,8 @@ describe("text", () => {
   it("reads the time now only from a clock", () => {
     const guarded = sources.filter(
       (path) =>
-        !/^(cli|bench)\//.test(path) && !/^(mesh\/clock|client\/surroundings)\.ts$/.test(path),
+        !/^(cli|bench|client\/web)\//.test(path) &&
+        !/^(mesh\/clock|client\/surroundings)\.ts$/.test(path),
     );
     const now = /\bDate\(\s*\)/;
     assert.deepEqual(matches("control", "a\nnew Date()", now), ["control:2: new Date()"]);
@@ -222,7 +226,12 @@ describe("package", () => {
 
   it("depends on all that its sources import, and on nothing else", () => {
     const imported = new Set(
-      [...sources, ...files.filter((path) => path.startsWith("proto/gen/")), "cli/parley.js"]
+      [
+        // The web page is built from what is needed for development alone.
+        ...sources.filter((path) => !path.startsWith("client/web/")),
+        ...files.filter((path) => path.startsWith("proto/gen/")),
+        "cli/parley.js",
+      ]
         .flatMap((path) => [
           ...textOf(path).matchAll(/(?:\bfrom|\bimport)\s*\(?\s*["'](@?[a-z][\w./:@-]*)["']/g),
         ])

@@ -209,6 +209,13 @@ describe("the client's connection", () => {
     });
   });
 
+  it("begins with what worked last, where that is to be had", () => {
+    assert.equal(begin(rules, "poll").trail.transport, "poll");
+    assert.equal(begin(rules, "carrier pigeon").trail.transport, "websocket");
+    const upgraded = run(begin(rules, "connect"), [...opening, welcomed, { t: "upgrade" }]);
+    assert.equal(upgraded.trail.transport, "websocket");
+  });
+
   it("ignores what does not fit", () => {
     assert.equal(next(live, { t: "opened" }, rules), live);
     assert.equal(next(begin(rules), closed(lost), rules).t, "idle");

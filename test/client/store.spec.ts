@@ -5,8 +5,7 @@ import { join } from "node:path";
 import { systemClock } from "../../mesh/clock.ts";
 import { FileStore } from "../../client/node.ts";
 import { Keeper, MemoryStore, type ClientStore } from "../../client/store.ts";
-
-const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
+import { bytes, keepsReplacesAndRemoves } from "./store-contract.ts";
 
 describe("the client's stores", () => {
   let directory: string;
@@ -20,26 +19,7 @@ describe("the client's stores", () => {
       const path = join(directory, "deeper", "alice.json");
       const memory = new MemoryStore();
       const open = (): ClientStore => (kind === "file" ? new FileStore(path) : memory);
-      const first = open();
-      assert.equal((await first.load()).size, 0);
-      await first.save(
-        new Map([
-          ["a", bytes("1")],
-          ["b", bytes("2")],
-        ]),
-      );
-      await first.save(
-        new Map([
-          ["a", undefined],
-          ["c", bytes("3")],
-          ["b", bytes("4")],
-        ]),
-      );
-      const kept = await open().load();
-      assert.deepEqual([...kept].toSorted(), [
-        ["b", bytes("4")],
-        ["c", bytes("3")],
-      ]);
+      await keepsReplacesAndRemoves(open);
     });
   }
 

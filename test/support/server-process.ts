@@ -7,7 +7,7 @@ import type { Settings } from "./parley.ts";
 import { root } from "./tree.ts";
 import { within } from "./within.ts";
 
-const startMs = 20_000;
+const startMs = 60_000;
 const endMs = 20_000;
 
 /** Those that this process started and that are still there: they go when it goes. */
