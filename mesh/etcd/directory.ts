@@ -81,7 +81,9 @@ class EtcdDirectory implements Directory {
   ) {
     const keys = new Keys(prefix);
     const members = new Members(endpoints, { clock, random, log }, { tls, channel });
-    this.shards = new EtcdShards(shards, members, keys);
+    this.shards = new EtcdShards(shards, members, keys, (revision) =>
+      view.reached(revision, clock, callMs),
+    );
     const view = new View(keys, this.shards, log);
     this.#settings = { clock, random, log, members, keys, view, leaseSeconds };
     this.opened = new Promise((resolve, reject) => {

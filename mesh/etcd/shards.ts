@@ -10,11 +10,19 @@ import { keyValues, putInPlaceOf } from "./transaction.ts";
 export class EtcdShards extends ShardTable implements ShardRegistry {
   readonly #members: Members;
   readonly #keys: Keys;
+  /** Resolves once the view is as new as the revision. */
+  readonly #reached: (revision: bigint) => Promise<void>;
 
-  constructor(count: number, members: Members, keys: Keys) {
+  constructor(
+    count: number,
+    members: Members,
+    keys: Keys,
+    reached: (revision: bigint) => Promise<void>,
+  ) {
     super(count);
     this.#members = members;
     this.#keys = keys;
+    this.#reached = reached;
   }
 
   async replace(
@@ -33,7 +41,7 @@ export class EtcdShards extends ShardTable implements ShardRegistry {
       this.learn(shard, owner);
       return owner;
     }
-    const owner = this.#heard(shard, keyValues(answer));
+    const owner = await this.#heard(shard, keyValues(answer));
     // A try before, whose outcome was not known, may have done it.
     return before > 0 && owner?.incarnation === incarnation ? owner : undefined;
   }
@@ -41,13 +49,17 @@ export class EtcdShards extends ShardTable implements ShardRegistry {
   async refresh(shard: number): Promise<ShardOwner | undefined> {
     const request = { key: this.#keys.shard(shard) };
     const { kvs } = await this.#members.ask(({ kv }, options) => kv.range(request, options));
-    this.#heard(shard, kvs);
+    await this.#heard(shard, kvs);
     return this.owner(shard);
   }
 
-  /** What etcd answered. */
-  #heard(shard: number, [found]: KeyValue[]): ShardOwner | undefined {
+  /**
+   * What etcd answered. Not known before the view is there, too: an owner that is not announced, as far as was heard, would be taken for gone,
+   * and revoked.
+   */
+  async #heard(shard: number, [found]: KeyValue[]): Promise<ShardOwner | undefined> {
     if (found === undefined) return undefined;
+    await this.#reached(found.modRevision);
     const owner = { incarnation: Buffer.from(found.value).toString(), epoch: found.modRevision };
     this.learn(shard, owner);
     return owner;

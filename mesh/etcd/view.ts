@@ -2,6 +2,7 @@
 import type { Logger } from "pino";
 import { Event_EventType } from "../../proto/gen/etcd/kv_pb.ts";
 import type { Event, KeyValue } from "../../proto/gen/etcd/kv_pb.ts";
+import type { Clock } from "../clock.ts";
 import { InstanceTables, serviceNames } from "../directory.ts";
 import type { Instance, ServiceName } from "../directory.ts";
 import { unavailable } from "../errors.ts";
@@ -40,6 +41,29 @@ export class View {
   watch(heard: () => void): () => void {
     this.#listeners.add(heard);
     return () => void this.#listeners.delete(heard);
+  }
+
+  /**
+   * Resolves once everything up to a revision was heard. Whoever learned of a key by asking knows by then what its writer is: its instance was
+   * announced before.
+   */
+  async reached(revision: bigint, clock: Clock, withinMs: number): Promise<void> {
+    if (this.#revision >= revision) return;
+    await new Promise<void>((resolve, reject) => {
+      const unwatch = this.watch(() => {
+        if (this.#revision < revision) return;
+        end();
+        resolve();
+      });
+      const cancel = clock.after(withinMs, () => {
+        end();
+        reject(unavailable("what etcd answered was not heard of yet by its watch"));
+      });
+      const end = (): void => {
+        unwatch();
+        cancel();
+      };
+    });
   }
 
   has({ service, id }: Pick<Instance, "service" | "id">): boolean {
