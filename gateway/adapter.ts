@@ -1,7 +1,7 @@
 /** Puts Connect's handlers behind node:http. It differs from connect-node's own adapter in what it tells: faults go to the log, and a message that cannot be read is the caller's fault. */
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { DescService } from "@bufbuild/protobuf";
-import { Code, createConnectRouter, createContextValues } from "@connectrpc/connect";
+import { Code, ConnectError, createConnectRouter, createContextValues } from "@connectrpc/connect";
 import type { ConnectRouterOptions, ServiceImpl } from "@connectrpc/connect";
 import {
   compressionBrotli,
@@ -9,9 +9,14 @@ import {
   universalRequestFromNodeRequest,
   universalResponseToNodeResponse,
 } from "@connectrpc/connect-node";
-import type { UniversalHandler, UniversalServerResponse } from "@connectrpc/connect/protocol";
+import type {
+  Compression,
+  UniversalHandler,
+  UniversalServerResponse,
+} from "@connectrpc/connect/protocol";
 import { codeToHttpStatus, codeToString } from "@connectrpc/connect/protocol-connect";
 import type { Logger } from "pino";
+import { invalid } from "../mesh/errors.ts";
 import { remoteKey } from "./connect.ts";
 import type { Remote } from "./connect.ts";
 
@@ -77,6 +82,16 @@ async function* correctedEnd(
   return undefined;
 }
 
+/** What cannot be decompressed is the caller's fault: the library calls that an internal error. */
+function theirFault(compression: Compression): Compression {
+  const decompress: Compression["decompress"] = (bytes, maxBytes) =>
+    compression.decompress(bytes, maxBytes).catch((error: unknown) => {
+      const { code, rawMessage } = ConnectError.from(error);
+      throw code === Code.Internal ? invalid(`the message cannot be read: ${rawMessage}`) : error;
+    });
+  return { ...compression, decompress };
+}
+
 /** Deadlines too far away for a timer are brought nearer: still too far to be taken. */
 function boundDeadlines(headers: IncomingMessage["headers"]): void {
   if (Number(headers["connect-timeout-ms"]) > timerMsMax)
@@ -97,7 +112,7 @@ export function createAdapter<S extends DescService>(
   options: ConnectRouterOptions,
   log: Logger,
 ): Adapter {
-  const acceptCompression = [compressionGzip, compressionBrotli];
+  const acceptCompression = [compressionGzip, compressionBrotli].map(theirFault);
   const router = createConnectRouter({ acceptCompression, jsonOptions, ...options });
   const handlers = new Map<string, UniversalHandler>();
   for (const handler of router.service(service, implementation).handlers)

@@ -384,6 +384,21 @@ describe("Subscribe over Connect", () => {
     assert.match(error["message"] ?? "", /^the message cannot be read: /);
   });
 
+  it("refuses a body that cannot be decompressed, as the caller's fault", async () => {
+    const edge = await open({});
+    const { headers } = await as("alice");
+    for (const encoding of ["gzip", "br"]) {
+      const response = await fetch(`${edge.url}/parley.v1.ChatService/Sync`, {
+        method: "POST",
+        headers: { ...headers, "content-type": "application/json", "content-encoding": encoding },
+        body: "neither",
+      });
+      const { code, message } = (await response.json()) as Record<string, string>;
+      assert.deepEqual([response.status, code], [400, "invalid_argument"]);
+      assert.match(message ?? "", /^the message cannot be read: /);
+    }
+  });
+
   it("is refused without a token", async () => {
     const edge = await open({});
     const events = clientOf(edge).subscribe({})[Symbol.asyncIterator]();
