@@ -1,5 +1,6 @@
 /** ChatService over Connect, as clients see it: who may call, how much, and what they are told. */
 import assert from "node:assert/strict";
+import { brotliCompressSync, gzipSync } from "node:zlib";
 import { once } from "node:events";
 import { connect as connectSocket } from "node:net";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
@@ -387,11 +388,15 @@ describe("Subscribe over Connect", () => {
   it("refuses a body that cannot be decompressed, as the caller's fault", async () => {
     const edge = await open({});
     const { headers } = await as("alice");
-    for (const encoding of ["gzip", "br"]) {
+    const cutOff = {
+      gzip: gzipSync("{}").subarray(0, 12),
+      br: brotliCompressSync("{}").subarray(0, 3),
+    };
+    for (const [encoding, body] of Object.entries(cutOff)) {
       const response = await fetch(`${edge.url}/parley.v1.ChatService/Sync`, {
         method: "POST",
         headers: { ...headers, "content-type": "application/json", "content-encoding": encoding },
-        body: "neither",
+        body,
       });
       const { code, message } = (await response.json()) as Record<string, string>;
       assert.deepEqual([response.status, code], [400, "invalid_argument"]);
