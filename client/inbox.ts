@@ -20,7 +20,7 @@ import type { Events } from "./events.ts";
 import { Filler } from "./filler.ts";
 import { conversationKey, encodeTimeline } from "./keeping.ts";
 import type { Settings } from "./options.ts";
-import { moveCursor, ownMessages, receiptOf, type CursorPair, type Receipt } from "./receipts.ts";
+import { moveCursor, ownMessages, receiptOf, type Receipt } from "./receipts.ts";
 import type { SentMessage } from "./sender.ts";
 import type { Keeper } from "./store.ts";
 import { toBase64Url, type ClientClock } from "./surroundings.ts";
@@ -32,6 +32,7 @@ import {
   newTimeline,
   readTo,
   trim,
+  type CursorPair,
   type Outcome,
   type Timeline,
   type TimelineLimits,

@@ -4,7 +4,7 @@ import {
   type Cursor,
   type Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
-import type { Timeline } from "./timeline.ts";
+import type { CursorPair, Timeline } from "./timeline.ts";
 
 /** Above this many members the server tells cursors only where asked. */
 const peersMax = 256;
@@ -21,11 +21,6 @@ export interface Receipt {
   readonly of: number;
 }
 
-export interface CursorPair {
-  readonly deliveredSeq: number;
-  readonly readSeq: number;
-}
-
 export interface CursorMove {
   readonly before: CursorPair;
   readonly now: CursorPair;
@@ -33,15 +28,25 @@ export interface CursorMove {
 
 /** Takes another member's cursor over; both parts only grow. Undefined: nothing new, or of somebody who is no member any more. */
 export function moveCursor(timeline: Timeline, cursor: Cursor): CursorMove | undefined {
-  const { peers, summary } = timeline;
-  if (timeline.formerMembers.has(cursor.userId)) return undefined;
-  const known = peers.get(cursor.userId);
+  const { peers, formerMembers, summary } = timeline;
+  const { userId } = cursor;
+  const former = formerMembers.get(userId);
+  const known = former ?? peers.get(userId);
   if (known === undefined && peers.size >= peersMax) return undefined;
-  const deliveredSeq = Math.max(known?.deliveredSeq ?? 0, cursor.deliveredSeq, cursor.readSeq);
-  const readSeq = Math.max(known?.readSeq ?? 0, cursor.readSeq);
-  if (known?.deliveredSeq === deliveredSeq && known.readSeq === readSeq) return undefined;
-  const now = { deliveredSeq, readSeq };
-  peers.set(cursor.userId, now);
+  const before = { deliveredSeq: known?.deliveredSeq ?? 0, readSeq: known?.readSeq ?? 0 };
+  const now = {
+    deliveredSeq: Math.max(before.deliveredSeq, cursor.deliveredSeq, cursor.readSeq),
+    readSeq: Math.max(before.readSeq, cursor.readSeq),
+  };
+  const isSame = before.deliveredSeq === now.deliveredSeq && before.readSeq === now.readSeq;
+  if (known !== undefined && isSame) return undefined;
+  if (former !== undefined) {
+    if (now.deliveredSeq < former.leftSeq) return undefined;
+    // Added again by a record that was not handed yet: counted among the others from then on.
+    formerMembers.set(userId, { ...former, ...now });
+    return { before, now };
+  }
+  peers.set(userId, now);
   if (peers.size >= othersOf(timeline)) {
     const all = [...peers.values()];
     const leastDelivered = Math.min(...all.map((peer) => peer.deliveredSeq));
@@ -49,7 +54,7 @@ export function moveCursor(timeline: Timeline, cursor: Cursor): CursorMove | und
     summary.peersDeliveredSeq = Math.max(summary.peersDeliveredSeq, leastDelivered);
     summary.peersReadSeq = Math.max(summary.peersReadSeq, leastRead);
   }
-  return { before: known ?? { deliveredSeq: 0, readSeq: 0 }, now };
+  return { before, now };
 }
 
 export function receiptOf(timeline: Timeline, seq: number): Receipt {

@@ -21,6 +21,16 @@ export interface TimelineLimits {
   readonly pageMax: number;
 }
 
+export interface CursorPair {
+  readonly deliveredSeq: number;
+  readonly readSeq: number;
+}
+
+/** Cursors before `leftSeq` are of the time before; others tell that they were added again, which may not have been handed yet. */
+export interface FormerMember extends CursorPair {
+  readonly leftSeq: number;
+}
+
 /** Late cursors come within seconds: only the last ones to leave matter. */
 const formerMembersMax = 256;
 
@@ -53,9 +63,9 @@ export interface Timeline {
   keptFrom: number;
   /** The last handed record's; undefined where nothing was. */
   ordinal: number | undefined;
-  readonly peers: Map<string, { deliveredSeq: number; readSeq: number }>;
-  /** Removed by what was handed: cursors of theirs that come late are nobody's. */
-  readonly formerMembers: Set<string>;
+  readonly peers: Map<string, CursorPair>;
+  /** Removed by what was handed: their cursors are nobody's. They are known on, for those who are added again: nothing goes back. */
+  readonly formerMembers: Map<string, FormerMember>;
   left: boolean;
   /** The unread count is a guess: a sync tells. */
   countStale: boolean;
@@ -80,7 +90,7 @@ export function newTimeline(id: string): Timeline {
     keptFrom: 0,
     ordinal: undefined,
     peers: new Map(),
-    formerMembers: new Set(),
+    formerMembers: new Map(),
     left: false,
     countStale: false,
     fruitless: 0,
@@ -245,7 +255,7 @@ function hand(timeline: Timeline, found: LogRecord, me: string, limits: Timeline
   trim(timeline, limits.keptMax);
   if (record.seq >= summary.headSeq) summary.headTimeMs = record.timeMs;
   summary.headSeq = Math.max(summary.headSeq, record.seq);
-  if (record.body.case === "membership") keepPeers(timeline, record.body.value);
+  if (record.body.case === "membership") keepPeers(timeline, record.seq, record.body.value);
   if (record.seq > timeline.toldTo) count(timeline, record, me);
   // Writing reads, too; a change of the members does not.
   if (record.senderId === me && record.body.case === "message") readTo(timeline, record.seq, me);
@@ -273,15 +283,23 @@ function count(timeline: Timeline, record: LogRecord, me: string): void {
 }
 
 /** Whose cursors count, whether the server's summary knew of the change or not. */
-function keepPeers(timeline: Timeline, { added, removed }: MembershipChange): void {
-  for (const user of added) timeline.formerMembers.delete(user);
-  for (const user of removed) {
-    timeline.peers.delete(user);
-    timeline.formerMembers.add(user);
+function keepPeers(timeline: Timeline, seq: number, { added, removed }: MembershipChange): void {
+  const { peers, formerMembers } = timeline;
+  for (const user of added) {
+    const former = formerMembers.get(user);
+    if (former === undefined) continue;
+    formerMembers.delete(user);
+    const { deliveredSeq, readSeq } = former;
+    if (deliveredSeq > 0) peers.set(user, { deliveredSeq, readSeq });
   }
-  for (const user of timeline.formerMembers) {
-    if (timeline.formerMembers.size <= formerMembersMax) break;
-    timeline.formerMembers.delete(user);
+  for (const user of removed) {
+    const known = peers.get(user) ?? { deliveredSeq: 0, readSeq: 0 };
+    peers.delete(user);
+    formerMembers.set(user, { ...known, leftSeq: seq });
+  }
+  for (const user of formerMembers.keys()) {
+    if (formerMembers.size <= formerMembersMax) break;
+    formerMembers.delete(user);
   }
 }
 

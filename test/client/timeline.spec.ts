@@ -248,21 +248,66 @@ describe("a timeline", () => {
   });
 
   it("counts nobody's late cursor who has been removed, whether the summary knew of it or not (P6)", () => {
-    const timeline = begun(0);
+    const timeline = begun(1);
     const kick = create(RecordSchema, {
       conversationId: id,
-      seq: 1,
+      seq: 2,
       senderId: "bob",
       body: { case: "membership", value: { removed: ["carol"] } },
     });
-    applyDelta(timeline, delta(1, []), me, limits, { initial: false, fillMax: 200 });
+    applyDelta(timeline, delta(2, []), me, limits, { initial: false, fillMax: 200 });
     timeline.summary.memberCount = 2;
-    addRecords(timeline, [kick, record(2, me)], me, limits);
+    addRecords(timeline, [kick, record(3, me)], me, limits);
     const cursor = (userId: string, seq: number) =>
       create(CursorSchema, { conversationId: id, userId, deliveredSeq: seq, readSeq: 0 });
     assert.equal(moveCursor(timeline, cursor("carol", 1)), undefined);
-    moveCursor(timeline, cursor("bob", 2));
-    assert.equal(timeline.summary.peersDeliveredSeq, 2);
+    moveCursor(timeline, cursor("bob", 3));
+    assert.equal(timeline.summary.peersDeliveredSeq, 3);
+  });
+
+  describe("of a member who is removed and added again (P5)", () => {
+    const change = (seq: number, value: { added?: string[]; removed?: string[] }) =>
+      create(RecordSchema, {
+        conversationId: id,
+        seq,
+        senderId: "bob",
+        body: { case: "membership", value },
+      });
+    const cursor = (seq: number) =>
+      create(CursorSchema, {
+        conversationId: id,
+        userId: "carol",
+        deliveredSeq: seq,
+        readSeq: seq,
+      });
+    const out = change(3, { removed: ["carol"] });
+    const again = change(5, { added: ["carol"] });
+
+    it("takes no cursor back that came before the records", () => {
+      const timeline = begun(1);
+      assert.equal(moveCursor(timeline, cursor(4))?.now.readSeq, 4);
+      addRecords(timeline, [record(2, "carol"), out, record(4), again], me, limits);
+      assert.equal(moveCursor(timeline, cursor(2)), undefined);
+      assert.equal(moveCursor(timeline, cursor(5))?.before.readSeq, 4);
+    });
+
+    it("takes none back that was known before the removal", () => {
+      const timeline = begun(2);
+      moveCursor(timeline, cursor(2));
+      addRecords(timeline, [out, record(4), again], me, limits);
+      assert.equal(moveCursor(timeline, cursor(1)), undefined);
+    });
+
+    it("tells one that comes between the two records, and counts it after the second", () => {
+      const timeline = begun(2);
+      timeline.summary.memberCount = 3;
+      addRecords(timeline, [out], me, limits);
+      assert.equal(moveCursor(timeline, cursor(2)), undefined, "late, of the time before");
+      assert.equal(moveCursor(timeline, cursor(4))?.now.readSeq, 4);
+      assert.equal(timeline.peers.size, 0);
+      addRecords(timeline, [record(4), again], me, limits);
+      assert.deepEqual(timeline.peers.get("carol"), { deliveredSeq: 4, readSeq: 4 });
+    });
   });
 
   it("reads by writing a message, not by changing the members (P6)", () => {

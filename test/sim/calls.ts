@@ -8,6 +8,7 @@ import type {
 } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { StreamResponse, Transport, UnaryResponse } from "@connectrpc/connect";
+import { setMaxListeners } from "node:events";
 import { Call, over } from "../../mesh/call.ts";
 import { abortError, deadlineError, publicError, unavailable } from "../../mesh/errors.ts";
 import type { Given } from "../../mesh/handlers.ts";
@@ -325,6 +326,8 @@ class CallerSide implements Hearer {
     this.#inbound = new Inbound(() => this.#tell((other) => other.read()));
     if (signal !== undefined) {
       const abort = (): void => this.finish(abortError(signal));
+      // As over gRPC: one signal may end any number of calls.
+      setMaxListeners(0, signal);
       signal.addEventListener("abort", abort, { once: true });
       this.#release.push(() => signal.removeEventListener("abort", abort));
     }

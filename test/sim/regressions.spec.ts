@@ -11,6 +11,10 @@ const found = [
   { seed: 63, what: "P4 nor where the owner was killed" },
   { seed: 66, what: "P7 a watch that cannot be set again at once is set again later" },
 ] as const;
+/** Over whichever store the seed says, as CI runs them. */
+const foundInCi = [
+  { seed: 30049, what: "P5 a late cursor of a member who was removed and added again is not told" },
+] as const;
 
 describe("what the simulator found", () => {
   for (const { seed, what } of found)
@@ -20,6 +24,14 @@ describe("what the simulator found", () => {
         scenario: scenarioOf(seed, { steps: 40, store: "memory" }),
       });
       const again = `npm run sim -- --seed ${seed} --steps 40 --store memory`;
+      assert.equal(findings.length, 0, `${again}\n${reportOf(findings)}`);
+    });
+
+  for (const { seed, what } of foundInCi)
+    it(`${what}: seed ${seed}, 24 steps`, async function () {
+      this.timeout(60_000);
+      const { findings } = await run({ scenario: scenarioOf(seed, { steps: 24 }) });
+      const again = `npm run sim -- --seed ${seed} --steps 24`;
       assert.equal(findings.length, 0, `${again}\n${reportOf(findings)}`);
     });
 });
