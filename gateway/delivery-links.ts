@@ -124,6 +124,8 @@ export class DeliveryLinks implements StreamEvents {
     waiting.operation = operation;
     const stream = this.#open[shard];
     if (stream !== undefined) return this.#send(stream, waiting);
+    // Until it goes out its device may have sent it again by another gateway, to an owner who is none any more.
+    waiting.operation = sentAgain(operation);
     this.#hold(shard).add(waiting);
     this.#advance(shard);
   }

@@ -18,7 +18,7 @@ export interface Waiting {
 export const told = 0;
 
 /**
- * The operation to be sent again: what was sent is whoever's it was sent to, and changes no more. Nobody can be sure that nothing was done, so
+ * The operation to be sent again, or after a wait: what was sent is whoever's it was sent to, and changes no more. Nobody can be sure that nothing was done, so
  * the owner finds out whether an earlier try made the message; `known_head_seq` is still that of the first one.
  */
 export function sentAgain(operation: Operation): Operation {

@@ -62,6 +62,26 @@ for (const wire of [false, true]) {
       assert.deepEqual(answersOf(asked), ["sent", "sent", "sent", "sent"]);
     });
 
+    it("what has waited goes out as a retry: its device may have sent it again by another gateway (P2)", async () => {
+      const first = sendOf(zero, 1);
+      all.links.operate(first, new Asked());
+      all.own(left, 0);
+      await settle();
+      all.links.operate(sendOf(zero, 2), new Asked());
+      await settle();
+      assert.deepEqual(answerAll(left), [1]);
+      await settle();
+      const retries = left.operations.map(({ operation: { value } }) => value);
+      assert.deepEqual(retries, [{ ...sendOf(zero, 2, true).operation.value }]);
+      assert.deepEqual(answerAll(left), [2]);
+      await settle();
+      all.links.operate(sendOf(zero, 3), new Asked());
+      await settle();
+      const [direct] = left.operations;
+      assert.ok(direct?.operation.case === "send" && !direct.operation.value.retry);
+      assert.ok(first.operation.case === "send" && !first.operation.value.retry);
+    });
+
     it("an owner that is no live peer yet, or whose stream is down, is waited for", async () => {
       const late = all.owner("late");
       all.own(late, 0);
@@ -173,7 +193,7 @@ for (const wire of [false, true]) {
       const retries = came.map(({ operation: { case: kind, value: what } }) =>
         kind === "send" ? [what.retry, what.knownHeadSeq] : kind,
       );
-      assert.deepEqual(retries, [[true, 5], [true, 5], "moveCursor", [false, 5]]);
+      assert.deepEqual(retries, [[true, 5], [true, 5], "moveCursor", [true, 5]]);
       // What was sent is not changed under the hands of whom it was sent to.
       const [before] = left.operations;
       assert.ok(before?.operation.case === "send" && !before.operation.value.retry);
