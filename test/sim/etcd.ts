@@ -41,6 +41,8 @@ const prefix = "/parley";
 const lagMs = 30;
 const longLagMs = 1_500;
 const compactMs = 4_000;
+/** What a watch told is there by then, over a slow network, too. */
+const arrivesMs = 600;
 
 export class SimEtcd {
   readonly #world: World;
@@ -53,6 +55,7 @@ export class SimEtcd {
   #revision = 1n;
   #compacted = 0n;
   #nextLease = 1n;
+  #wentUnheard = false;
 
   constructor(world: World) {
     this.#world = world;
@@ -92,8 +95,16 @@ export class SimEtcd {
     return opening;
   }
 
+  /** It went away before all had heard of what was placed last: nobody can keep what they never heard of. */
+  get wentUnheard(): boolean {
+    return this.#wentUnheard;
+  }
+
   /** Nobody reaches any member, until the answer is called. */
   away(): () => void {
+    const { nowMs } = this.#world.timeline;
+    for (const { newsMs } of this.#watches)
+      if (newsMs + arrivesMs > nowMs) this.#wentUnheard = true;
     const heals = this.hosts.map((host) => this.#world.network.isolate(host));
     return () => heals.forEach((heal) => heal());
   }
@@ -248,6 +259,8 @@ class Watcher {
   readonly #random: Random;
   readonly #tell: (response: WatchResponse) => void;
   #dueMs = 0;
+  /** When the last of what changed is told. */
+  newsMs = 0;
 
   constructor(world: World, random: Random, tell: (response: WatchResponse) => void) {
     this.#world = world;
@@ -257,6 +270,7 @@ class Watcher {
 
   changed(header: ResponseHeader, events: Event[]): void {
     this.tell(create(WatchResponseSchema, { header, events }));
+    this.newsMs = this.#dueMs;
   }
 
   tell(response: WatchResponse): void {

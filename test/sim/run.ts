@@ -192,10 +192,10 @@ class Run {
     const { injected, devicesHit } = this.#faults;
     const kinds = [...injected.keys()];
     if (kinds.length === 0 || this.#options.scenario.store === "cassandra in trouble") return;
-    const { devices } = this.#world;
+    const { devices, registry } = this.#world;
     if (kinds.every((kind) => kind.startsWith("device-")))
       this.#addOf("P9", checkPrompt("P9", devices, devicesHit));
-    if (kinds.every((kind) => kind === "registry-away"))
+    if (kinds.every((kind) => kind === "registry-away") && !registry.wentUnheard)
       this.#addOf("P10", checkPrompt("P10", devices, devicesHit));
   }
 
