@@ -130,7 +130,8 @@ export function applyDelta(
     beginAt(timeline, how.initial ? newest : Math.max(1, told.floorSeq));
   }
   riseTo(timeline, told.floorSeq, outcome);
-  if (!delta.left) timeline.knownHead = Math.max(timeline.knownHead, told.headSeq);
+  // Of a conversation that the user has left: the record that says so, which may be read still.
+  timeline.knownHead = Math.max(timeline.knownHead, told.headSeq);
   for (const record of delta.records) note(timeline, record, limits);
   for (;;) {
     outcome.push(...advance(timeline, me, limits));

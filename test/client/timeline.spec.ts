@@ -224,6 +224,24 @@ describe("a timeline", () => {
     assert.equal(timeline.left, true);
   });
 
+  it("lacks what was said up to the removal that a sync without records told of (P6)", () => {
+    const timeline = begun(2);
+    const told = { ...delta(4, []), left: true };
+    const how = { initial: false, fillMax: 200 };
+    assert.equal(shown(applyDelta(timeline, told, me, limits, how)), "");
+    assert.equal(timeline.left, true);
+    assert.deepEqual(missing(timeline, limits), { afterSeq: 2, beforeSeq: 5, limit: 200 });
+    const out = create(RecordSchema, {
+      conversationId: id,
+      seq: 4,
+      senderId: "bob",
+      body: { case: "membership", value: { removed: [me] } },
+    });
+    assert.equal(shown(applyHistory(timeline, answer([record(3), out], 4), me, limits)), "3 4");
+    assert.equal(timeline.left, true);
+    assert.equal(missing(timeline, limits), undefined);
+  });
+
   it("tells sent, delivered n of m, and read from cursors", () => {
     const timeline = begun(0);
     timeline.summary.memberCount = 3;
