@@ -16,6 +16,11 @@ const foundInCi = [
   { seed: 3086, what: "P2 a send that waited in a gateway while its device sent it by another" },
   { seed: 3405, what: "P10 is not judged where the registry went away before all had heard of it" },
   { seed: 3855, what: "P6 a removal that only a sync without records told of is fetched" },
+  { seed: 30605, what: "P6 who was removed gets the records up to that, whatever told the device" },
+  {
+    seed: 30995,
+    what: "P6 nor is the record that removed them missing where all before it was there",
+  },
   { seed: 30049, what: "P5 a late cursor of a member who was removed and added again is not told" },
 ] as const;
 
