@@ -53,6 +53,11 @@ export class Ownership {
     this.#closed[shard] = true;
   }
 
+  /** It stays ours after all. What was sent behind an operation that was refused meanwhile is refused, too, by its gateway's stream. */
+  takeAgain(shard: number): void {
+    this.#closed[shard] = false;
+  }
+
   #hearAll(): void {
     for (let shard = 0; shard < this.#shards.count; shard += 1) this.#heard(shard);
   }

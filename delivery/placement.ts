@@ -4,6 +4,7 @@
  */
 import { type Cancel, sleep } from "../mesh/clock.ts";
 import { ConnectError } from "@connectrpc/connect";
+import { unavailable } from "../mesh/errors.ts";
 import type { Count } from "../mesh/metrics.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { type Peers, ringOf } from "../mesh/peers.ts";
@@ -16,6 +17,8 @@ import type { Ownership } from "./ownership.ts";
 const atOnce = 16;
 const leastBackoffMs = 100;
 const mostBackoffMs = 5_000;
+/** How long a shard that nobody serves waits to hear from the registry. */
+const answerMs = 1_000;
 
 export interface PlacementParts {
   readonly shards: ShardRegistry;
@@ -205,8 +208,27 @@ export class Placement {
     const settled = settle(new Set(moves));
     await each(moves, async (shard) => {
       await settled.get(shard);
+      await this.#askFirst(shard);
       await this.#give(shard, id);
     });
+  }
+
+  /** The registry may have gone away since the move was begun: then the shard is served on, and the move begins anew when it answers. */
+  async #askFirst(shard: number): Promise<void> {
+    const { shards, ownership } = this.#parts;
+    let cancel: Cancel | undefined;
+    const late = new Promise<never>((_, reject) => {
+      const why = unavailable("the registry does not answer");
+      cancel = this.#surroundings.clock.after(answerMs, () => reject(why));
+    });
+    try {
+      await Promise.race([shards.refresh(shard), late]);
+    } catch (error) {
+      ownership.takeAgain(shard);
+      throw error;
+    } finally {
+      cancel?.();
+    }
   }
 
   /**

@@ -121,12 +121,13 @@ export class Process {
     conversationId: string,
     retry = false,
     epoch = 0n,
+    refusalsSeen = 0,
   ): void {
     const clientId = Buffer.alloc(16);
     clientId.writeUInt32BE(operationId);
     const value = { clientId, content: Buffer.from([0x0a, 1, 65]), retry };
     const operation = { case: "send" as const, value };
-    this.submit({ operationId, userId, conversationId, operation, epoch });
+    this.submit({ operationId, userId, conversationId, operation, epoch, refusalsSeen });
   }
 
   submit(operation: Parameters<typeof create<typeof OperationSchema>>[1]): void {

@@ -218,6 +218,42 @@ describe("several delivery processes", () => {
     assert.equal(cluster.ownerOf(id), first.identity.id);
   });
 
+  it("serve a shard on that the registry cannot be told of any more, in the order in which it was written to (P4, P10)", async () => {
+    const [first, second] = await two();
+    const id = cluster.conversationAt(first);
+    const held = gate();
+    cluster.store.hooks.beforeCommit = () => held.opened;
+    const send = (operationId: number, refusalsSeen: number): void =>
+      first.send(operationId, "alice", id, false, 0n, refusalsSeen);
+    send(1, 1);
+    await turn();
+    cluster.draining(first);
+    for (let n = 0; n < 20; n += 1) await turn();
+    send(2, 1);
+    assert.equal(await first.outcome(2), "notOwner");
+    const { registry } = cluster;
+    const refresh = registry.refresh.bind(registry);
+    const away = gate();
+    registry.refresh = async () => {
+      await away.opened;
+      throw unavailable("the registry does not answer");
+    };
+    held.open();
+    assert.equal(await first.outcome(1), "sent 1");
+    for (let n = 0; n < 20; n += 1) await turn();
+    cluster.clock.advance(1_000);
+    for (let n = 0; n < 20; n += 1) await turn();
+    send(3, 1);
+    assert.equal(await first.outcome(3), "notOwner", "it was on its way when 2 was refused");
+    send(2, 3);
+    assert.equal(await first.outcome(2), "sent 2");
+    registry.refresh = refresh;
+    away.open();
+    for (let n = 0; n < 20; n += 1) await turn();
+    cluster.clock.advance(1_000);
+    await cluster.placed(second);
+  });
+
   it("take nothing that was routed under an epoch before, once a shard is theirs anew: it would overtake what was refused (P4)", async () => {
     const [first, second] = await two();
     const id = cluster.conversationAt(first);
