@@ -1,6 +1,6 @@
 /** Brings the schema to the version that this Parley knows. It runs as `parley migrate`, never beside messages. */
 import { createHash } from "node:crypto";
-import { types, type Client, type Host } from "cassandra-driver";
+import { errors, types, type Client, type Host } from "cassandra-driver";
 import { sleep } from "../../mesh/clock.ts";
 import { newId } from "../../mesh/random.ts";
 import type { CassandraConfig } from "../config.ts";
@@ -37,6 +37,12 @@ export async function migrate(
     await client.shutdown();
   }
 }
+
+/** A table that another made just now is in a node's list of tables a moment before it can be used there. */
+const isNotThereYet = (error: unknown): boolean =>
+  error instanceof errors.ResponseError &&
+  error.code === types.responseErrorCodes.invalid &&
+  error.message.includes("does not exist");
 
 class Migration {
   readonly #client: Client;
@@ -147,7 +153,10 @@ class Migration {
       const taken = await this.#decide(
         `INSERT INTO ${keyspace}.schema_version (part, holder) VALUES ('lock', ?) IF NOT EXISTS USING TTL ${lockSeconds}`,
         [this.#who],
-      );
+      ).catch((error: unknown) => {
+        if (!isNotThereYet(error)) throw error;
+        return undefined;
+      });
       if (taken?.["[applied]"] === true) return;
       if (taken?.["holder"] === this.#who) {
         const held = await this.#decide(

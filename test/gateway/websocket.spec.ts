@@ -515,7 +515,8 @@ for (const wire of [false, true])
         const sends = world.delivery.operations.map(({ operation }) =>
           operation.case === "send" ? operation.value.retry : undefined,
         );
-        assert.deepEqual(sends, [false, true, undefined]);
+        // The first one waited for an owner that shows itself, so that it may have been sent elsewhere.
+        assert.deepEqual(sends, [true, true, undefined]);
       });
 
       it("P4 after a refusal later first tries wait for it to come again", async () => {
