@@ -25,7 +25,7 @@ export const planted: readonly Planted[] = [
   fault("the revocation is read before the writes", store.checkBefore, ofOwners, 20),
   fault("a shard is claimed from whoever has it", services.claimedBlindly, ofOwners, 20),
   fault("the owner before is not revoked", services.ownersForgotten, ofOwners, 20),
-  fault("the owner before is revoked after the new one has read", store.revokedLate, ofOwners, 20),
+  fault("the owner before is revoked after the new one has read", store.revokedLate, ofOwners, 60),
   fault("the index is raised before the check", store.indexEarly, ofOwners, 20),
   fault("a record is committed before one that it follows", store.outOfOrder, ofOwners, 20),
   fault("a write of unknown outcome is given up", store.placeUsedAgain, ofOwners, 20),
