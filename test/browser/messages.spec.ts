@@ -117,6 +117,41 @@ describe("messages on the page", () => {
     await gone(alice.page.locator(".picture"), "the picture");
   });
 
+  it("show how far a picture's upload is", async () => {
+    const alice = await ground.person("a8");
+    await begin(alice.page, ["b8"]);
+    let go = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (go = resolve));
+    await alice.page.route("**/media?*", async (route) => {
+      await gate;
+      await route.continue();
+    });
+    await alice.page
+      .locator("input[type=file]")
+      .setInputFiles({ name: "one.png", mimeType: "image/png", buffer: await picture(10) });
+    await expect(alice.page.getByRole("progressbar", { name: /^one.png: \d+%$/ }), "how far");
+    go();
+    await expect(alice.page.locator(".picture.done"), "the picture, uploaded");
+    await gone(alice.page.getByRole("progressbar"), "how far");
+  });
+
+  it("lead from an answer to what it answers", async () => {
+    const [alice, bob] = [await ground.person("a9"), await ground.person("b9")];
+    await begin(alice.page, ["b9"]);
+    await say(alice.page, "tea or coffee?");
+    for (let number = 1; number <= 60; number++) await say(alice.page, `line ${number}`);
+    await tick(alice.page, "line 60", "Delivered");
+    const sender = await ground.client("b9");
+    await sender.send({ user: "a9" }, { text: "Tea, please", replyToSeq: 1 }).sent;
+    await open(bob.page, "a9");
+    await bob.page
+      .getByRole("log")
+      .getByRole("button", { name: /In answer to/ })
+      .first()
+      .click();
+    await expect(message(bob.page, "tea or coffee?").first(), "what it answers");
+  });
+
   it("run nothing and link only to the web", async () => {
     const [alice, bob] = [await ground.person("a6"), await ground.person("b6")];
     await begin(alice.page, ["b6"]);

@@ -1,5 +1,6 @@
 /** Who is signed in: by name, more than one in tabs of one browser, and out again. */
 import assert from "node:assert/strict";
+import { secret, tokenFor } from "../support/parley.ts";
 import { expect, gone } from "./expecting.ts";
 import { atHome } from "./flows.ts";
 import { openGround } from "./ground.ts";
@@ -44,5 +45,22 @@ describe("signing in on the page", () => {
     await page.getByLabel("Your name").fill("a.name");
     await gone(page.locator("[aria-invalid=true]"), "the complaint");
     assert.equal(await page.getByRole("button", { name: "Sign in" }).isDisabled(), false);
+  });
+});
+
+describe("signing in on the page of a server that makes no tokens", () => {
+  const ground = openGround("page", { PARLEY_JWT_SECRET: secret });
+
+  it("takes a token that was made elsewhere, and says why it takes no other", async () => {
+    const page = await (await ground.context()).newPage();
+    ground.expect(/Failed to load resource|WebSocket/);
+    await page.goto(ground.url);
+    await page.getByLabel("Access token").fill("no token");
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await expect(page.getByRole("alert"), "why not");
+    await page.getByLabel("Access token").fill(await tokenFor("alice"));
+    await page.getByRole("button", { name: "Sign in" }).click();
+    await atHome(page);
+    await expect(page.getByRole("button", { name: "Settings of alice" }), "alice");
   });
 });
