@@ -1,6 +1,7 @@
 /** What is said: text, pictures, ticks, replies, typing, history, as those who talk see it. */
 import assert from "node:assert/strict";
 import sharp from "sharp";
+import { asked } from "../support/within.ts";
 import { expect, gone } from "./expecting.ts";
 import { begin, composer, message, open, row, say, tick } from "./flows.ts";
 import { openGround } from "./ground.ts";
@@ -150,6 +151,37 @@ describe("messages on the page", () => {
       .first()
       .click();
     await expect(message(bob.page, "tea or coffee?").first(), "what it answers");
+  });
+
+  it("that were too many to fetch while away are named, and shown where asked for (P3)", async () => {
+    const [writer, bob] = [await ground.client("a10"), await ground.person("b10")];
+    await writer.send({ user: "b10" }, "before").sent;
+    await open(bob.page, "a10");
+    await expect(message(bob.page, "before"), "what was there before");
+    ground.expect(/ERR_|WebSocket connection to/);
+    await bob.context.setOffline(true);
+    await expect(bob.page.getByRole("status").getByText(/What you write waits/), "it is away");
+    for (let at = 0; at < 600; at += 100) {
+      const some = Array.from({ length: 100 }, (_, more) =>
+        writer.send({ user: "b10" }, `while away ${at + more + 1},`),
+      );
+      await Promise.all(some.map(({ sent }) => sent));
+    }
+    await bob.context.setOffline(false);
+    const log = bob.page.getByRole("log");
+    const hole = log.getByRole("button", { name: /messages in between: show/ });
+    await expect(message(bob.page, "while away 600,"), "the newest");
+    await log.hover();
+    await asked(20_000, "how many are missing", async () => {
+      await bob.page.mouse.wheel(0, -2_000);
+      return (await hole.count()) > 0 ? true : undefined;
+    });
+    assert.equal(await message(bob.page, "while away 1,").count(), 0);
+    await hole.first().click();
+    await asked(20_000, "what was missing", async () => {
+      await bob.page.mouse.wheel(0, -2_000);
+      return (await message(bob.page, "while away 1,").count()) > 0 ? true : undefined;
+    });
   });
 
   it("run nothing and link only to the web", async () => {
