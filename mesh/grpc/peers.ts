@@ -1,4 +1,5 @@
 /** The instances of a service as peers: a channel to each that lives. */
+import type { Transport } from "@connectrpc/connect";
 import type { ChannelCredentials } from "@grpc/grpc-js";
 import type { Clock } from "../clock.ts";
 import type { Instance, InstanceList } from "../directory.ts";
@@ -10,16 +11,21 @@ export interface GrpcPeersOptions {
   readonly credentials?: ChannelCredentials;
 }
 
-export class GrpcPeers implements Peers {
+export interface Channel extends Transport {
+  close(): void;
+}
+
+/** One channel to each life of an instance, whatever a channel is: made when it comes, closed when it has gone. */
+export class ChannelPeers<C extends Channel> implements Peers {
   readonly #instances: InstanceList;
-  readonly #options: GrpcPeersOptions;
+  readonly #connect: (instance: Instance) => C;
   readonly #table = new PeerTable();
-  readonly #transports = new Map<string, GrpcTransport>();
+  readonly #channels = new Map<string, C>();
   readonly #unwatch: () => void;
 
-  constructor(instances: InstanceList, options: GrpcPeersOptions) {
+  constructor(instances: InstanceList, connect: (instance: Instance) => C) {
     this.#instances = instances;
-    this.#options = options;
+    this.#connect = connect;
     this.#unwatch = instances.watch(() => this.#follow());
     this.#follow();
   }
@@ -34,8 +40,16 @@ export class GrpcPeers implements Peers {
 
   close(): void {
     this.#unwatch();
-    for (const transport of this.#transports.values()) transport.close();
-    this.#transports.clear();
+    for (const channel of this.#channels.values()) channel.close();
+    this.#channels.clear();
+  }
+
+  channel(instance: Instance): C {
+    const known = this.#channels.get(instance.id);
+    if (known !== undefined) return known;
+    const channel = this.#connect(instance);
+    this.#channels.set(instance.id, channel);
+    return channel;
   }
 
   #follow(): void {
@@ -43,22 +57,20 @@ export class GrpcPeers implements Peers {
     this.#table.replace(
       present.map((instance) => {
         const { id, name, region, url, draining } = instance;
-        return { id, name, region, url, draining, transport: this.#transport(instance) };
+        return { id, name, region, url, draining, transport: this.channel(instance) };
       }),
     );
     const live = new Set(present.map(({ id }) => id));
-    for (const [id, transport] of this.#transports) {
+    for (const [id, channel] of this.#channels) {
       if (live.has(id)) continue;
-      this.#transports.delete(id);
-      transport.close();
+      this.#channels.delete(id);
+      channel.close();
     }
   }
+}
 
-  #transport({ id, address }: Instance): GrpcTransport {
-    const known = this.#transports.get(id);
-    if (known !== undefined) return known;
-    const transport = createGrpcTransport({ ...this.#options, address });
-    this.#transports.set(id, transport);
-    return transport;
+export class GrpcPeers extends ChannelPeers<GrpcTransport> {
+  constructor(instances: InstanceList, options: GrpcPeersOptions) {
+    super(instances, ({ address }) => createGrpcTransport({ ...options, address }));
   }
 }

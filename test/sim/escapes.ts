@@ -1,5 +1,9 @@
 /** While a world runs, the platform's own time and chance are out of reach: what asks for them fails the run, but for timers of libraries. */
+import { AsyncLocalStorage } from "node:async_hooks";
 import { currentHost } from "./host.ts";
+
+/** What belongs to a world: not what others left running in this process, such as a library's timer, which has the platform's time. */
+const within = new AsyncLocalStorage<true>();
 
 const kept = {
   Date: globalThis.Date,
@@ -31,33 +35,45 @@ class SimTimer {
   }
 }
 
+/** Of the world what must not be asked for, of all others the platform's own. */
+function guarded<A extends unknown[], R>(what: string, platform: (...args: A) => R) {
+  return (...args: A): R => (within.getStore() === true ? escaped(what) : platform(...args));
+}
+
 /** As ever where it is told what time is meant. */
 const TimelessDate = new Proxy(Date, {
   construct(target, args: []) {
-    return args.length === 0 ? escaped("new Date()") : new target(...args);
+    if (args.length === 0 && within.getStore() === true) return escaped("new Date()");
+    return new target(...args);
   },
   apply: () => escaped("Date()"),
 });
 
+/** The library ws has a timer for sockets that do not close: it is the host's. */
+function timeout(callback: (...args: unknown[]) => void, ms: number, ...args: unknown[]): unknown {
+  if (within.getStore() !== true) return kept.setTimeout(callback, ms, ...args);
+  const host = currentHost();
+  if (host === undefined) return escaped("setTimeout");
+  return new SimTimer(host.clock.after(ms, () => callback(...args)));
+}
+
+function clear(timer: NodeJS.Timeout | SimTimer | undefined): void {
+  if (timer instanceof SimTimer) timer.cancel();
+  else kept.clearTimeout(timer);
+}
+
 export async function withoutEscapes<T>(run: () => Promise<T>): Promise<T> {
-  Object.assign(Date, { now: () => escaped("Date.now") });
-  Object.assign(Math, { random: () => escaped("Math.random") });
+  Object.assign(Date, { now: guarded("Date.now", kept.now) });
+  Object.assign(Math, { random: guarded("Math.random", kept.random) });
   Object.assign(globalThis, {
     Date: TimelessDate,
-    // The library ws has a timer for sockets that do not close: it is the host's.
-    setTimeout: (callback: (...args: unknown[]) => void, ms: number, ...args: unknown[]) => {
-      const host = currentHost();
-      if (host === undefined) return escaped("setTimeout");
-      return new SimTimer(host.clock.after(ms, () => callback(...args)));
-    },
-    clearTimeout: (timer: unknown) => {
-      if (timer instanceof SimTimer) timer.cancel();
-    },
-    setInterval: () => escaped("setInterval"),
-    setImmediate: () => escaped("setImmediate"),
+    setTimeout: timeout,
+    clearTimeout: clear,
+    setInterval: guarded("setInterval", kept.setInterval),
+    setImmediate: guarded("setImmediate", kept.setImmediate),
   });
   try {
-    return await run();
+    return await within.run(true, run);
   } finally {
     Object.assign(kept.Date, { now: kept.now });
     Object.assign(Math, { random: kept.random });

@@ -4,7 +4,6 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Transport } from "@connectrpc/connect";
 import {
   type Directory,
-  type Instance,
   type InstanceList,
   type ServiceName,
   serviceNames,
@@ -12,7 +11,8 @@ import {
 import { sleep } from "../../mesh/clock.ts";
 import { unavailable } from "../../mesh/errors.ts";
 import { noInstanceMs } from "../../mesh/grpc/limits.ts";
-import { type Peers, PeerTable } from "../../mesh/peers.ts";
+import { ChannelPeers } from "../../mesh/grpc/peers.ts";
+import type { Peers } from "../../mesh/peers.ts";
 import { type Callee, type SimTransport, simTransport } from "./calls.ts";
 import type { Host } from "./host.ts";
 import type { Network } from "./network.ts";
@@ -59,72 +59,29 @@ export class SimLinks {
 }
 
 /** A channel to each instance of a service. */
-class Channels implements Peers {
+class Channels extends ChannelPeers<SimTransport> {
   /** Calls go to the instances in turn; those that cannot be reached are left out. */
   readonly any: Transport = {
     unary: async (...args) => (await this.#next()).unary(...args),
     stream: async (...args) => (await this.#next()).stream(...args),
   };
   readonly #instances: InstanceList;
-  readonly #parts: LinkParts;
-  readonly #table = new PeerTable();
-  readonly #transports = new Map<string, SimTransport>();
-  readonly #unwatch: () => void;
-  #turn = 0;
+  readonly #host: Host;
+  #turn: number;
 
-  constructor(instances: InstanceList, parts: LinkParts) {
+  constructor(instances: InstanceList, { at, ...rest }: LinkParts) {
+    super(instances, ({ address }) => simTransport({ ...rest, callee: () => at(address) }));
     this.#instances = instances;
-    this.#parts = parts;
-    this.#turn = Math.floor(parts.host.random.unit() * 1_000);
-    this.#unwatch = instances.watch(() => this.#follow());
-    this.#follow();
-  }
-
-  get present(): PeerTable["present"] {
-    return this.#table.present;
-  }
-
-  watch(changed: () => void): () => void {
-    return this.#table.watch(changed);
-  }
-
-  close(): void {
-    this.#unwatch();
-    for (const transport of this.#transports.values()) transport.close();
-    this.#transports.clear();
-  }
-
-  #follow(): void {
-    const { present } = this.#instances;
-    this.#table.replace(
-      present.map((instance) => {
-        const { id, name, region, url, draining } = instance;
-        return { id, name, region, url, draining, transport: this.#transport(instance) };
-      }),
-    );
-    const live = new Set(present.map(({ id }) => id));
-    for (const [id, transport] of this.#transports) {
-      if (live.has(id)) continue;
-      this.#transports.delete(id);
-      transport.close();
-    }
-  }
-
-  #transport({ id, address }: Instance): SimTransport {
-    const known = this.#transports.get(id);
-    if (known !== undefined) return known;
-    const { at, ...rest } = this.#parts;
-    const transport = simTransport({ ...rest, callee: () => at(address) });
-    this.#transports.set(id, transport);
-    return transport;
+    this.#host = rest.host;
+    this.#turn = Math.floor(rest.host.random.unit() * 1_000);
   }
 
   async #next(): Promise<SimTransport> {
-    const { clock } = this.#parts.host;
+    const { clock } = this.#host;
     if (this.#instances.present.length === 0) await sleep(clock, noInstanceMs);
     const { present } = this.#instances;
     const staying = present.filter(({ draining }) => !draining);
-    const all = (staying.length > 0 ? staying : present).map((one) => this.#transport(one));
+    const all = (staying.length > 0 ? staying : present).map((one) => this.channel(one));
     if (all.length === 0) throw unavailable("no instance of the service is there");
     const well = all.filter(({ failing }) => !failing);
     this.#turn += 1;

@@ -1,38 +1,18 @@
 /** What the tabs of one account say to one another: the one that is connected (the host) answers calls and tells what happens. */
 import type { SendName } from "../../index.ts";
-import type {
-  ConversationView,
-  HistoryPage,
-  HistoryWindow,
-  MemberCursor,
-  MessageInput,
-  SendTarget,
-  SessionEvent,
-  Snapshot,
-} from "./session.ts";
+import type { MessageInput, SendTarget, Session, SessionEvent, Snapshot } from "./session.ts";
 
 /** The calls that the host makes for all tabs. `tab`: whose call it is. */
-export interface HostCalls {
+export interface HostCalls extends Pick<
+  Session,
+  "retry" | "drop" | "history" | "members" | "createGroup" | "updateGroup" | "leaveGroup"
+> {
   send(to: SendTarget, message: MessageInput, name: SendName): Promise<string>;
-  retry(clientId: string): Promise<void>;
-  drop(clientId: string): Promise<void>;
   markRead(conversationId: string, seq: number): Promise<void>;
   setTyping(conversationId: string): Promise<void>;
   reconnect(): Promise<void>;
   /** The network went away, or seems to have. */
   doubt(): Promise<void>;
-  history(conversationId: string, window: HistoryWindow): Promise<HistoryPage>;
-  members(conversationId: string): Promise<readonly MemberCursor[]>;
-  createGroup(title: string, memberIds: readonly string[]): Promise<ConversationView>;
-  updateGroup(
-    conversationId: string,
-    change: {
-      readonly add?: readonly string[];
-      readonly remove?: readonly string[];
-      readonly title?: string;
-    },
-  ): Promise<void>;
-  leaveGroup(conversationId: string): Promise<void>;
   watchPresence(tab: string, userIds: readonly string[]): Promise<void>;
 }
 
