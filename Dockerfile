@@ -17,4 +17,4 @@ COPY --from=build /parley/dist ./dist
 RUN install -d -o 1000 -g 1000 /data
 USER 1000:1000
 VOLUME /data
-ENTRYPOINT ["node", "/parley/cli/parley.js"]
+ENTRYPOINT ["node", "--max-semi-space-size=32", "/parley/cli/parley.js"]

@@ -22,6 +22,9 @@ const fileOf = (name: string): string =>
 export const pins = (): boolean =>
   availableParallelism() > 1 && spawnSync("taskset", ["-c", "0", "true"]).status === 0;
 
+/** What V8 is told wherever Parley is started, as the first line of cli/parley.js says it. */
+export const nodeFlags = ["--max-semi-space-size=32"];
+
 export interface Started {
   readonly child: ChildProcess;
   readonly pid: number;
@@ -30,7 +33,7 @@ export interface Started {
 }
 
 function start(core: number, args: string[], env: NodeJS.ProcessEnv, ipc: boolean): Started {
-  const command = [process.execPath, ...loader, ...args];
+  const command = [process.execPath, ...nodeFlags, ...loader, ...args];
   const [file = process.execPath, ...rest] = pins()
     ? ["taskset", "-c", String(core), ...command]
     : command;

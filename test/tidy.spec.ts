@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join, posix } from "node:path";
+import { nodeFlags } from "../bench/processes.ts";
 import { filesBelow, root, textOf } from "./support/tree.ts";
 
 const services = ["gateway", "session", "delivery", "presence", "storage"];
@@ -245,7 +246,13 @@ describe("package", () => {
   });
 
   it("starts the command by a file that the system can run", () => {
-    assert.match(textOf(manifest["bin"]?.["parley"] ?? ""), /^#!\/usr\/bin\/env node\n/);
+    const command = manifest["bin"]?.["parley"] ?? "";
+    const flags = nodeFlags.join(" ");
+    assert.equal(textOf(command).split("\n", 1)[0], `#!/usr/bin/env -S node ${flags}`);
+    // Those that name it themselves tell V8 the same.
+    assert.equal(manifest["scripts"]?.["start"], `node ${flags} ${command} start`);
+    const words = ["node", ...nodeFlags, `/parley/${command}`].map((word) => JSON.stringify(word));
+    assert.ok(textOf("Dockerfile").includes(`ENTRYPOINT [${words.join(", ")}]`));
   });
 });
 

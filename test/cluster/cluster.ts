@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { serviceNames } from "../../mesh/directory.ts";
 import type { ServiceName } from "../../mesh/directory.ts";
+import { nodeFlags } from "../../bench/processes.ts";
 import { secret } from "../support/parley.ts";
 import type { Settings } from "../support/parley.ts";
 import { root } from "../support/tree.ts";
@@ -334,7 +335,7 @@ export class Cluster {
         ([, value]) => value !== undefined,
       ),
     );
-    const child = spawn(process.execPath, ["cli/parley.js", ...args], {
+    const child = spawn(process.execPath, [...nodeFlags, "cli/parley.js", ...args], {
       cwd: this.options.trees?.get(name) ?? root,
       env,
       stdio: ["ignore", "pipe", "pipe"],
