@@ -128,12 +128,7 @@ export class Operations {
       sender,
     );
     if (verdict.kind === "appended") {
-      draft.cells.push(verdict.cell);
-      draft.records.push({
-        cell: verdict.cell,
-        origin: asked.origin,
-        audience: conversation.audience,
-      });
+      draft.take(verdict.cell, asked.origin, conversation.audience);
       draft.touched.add(asked.userId);
     }
     if (verdict.kind === "duplicate") this.#duplicates.add();

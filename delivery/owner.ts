@@ -248,6 +248,7 @@ export class Owner {
         conversation.begin(users);
         for (const userId of users) draft.touched.add(userId);
       }
+      const before = conversation.audience;
       const countable = record.body.case === "message";
       const change = record.body.case === "membership" ? record.body.value : undefined;
       conversation.adopt(
@@ -257,8 +258,7 @@ export class Owner {
         Number(record.timeMs),
         change && { ...change, title: change.title },
       );
-      draft.cells.push({ ...cell, epoch });
-      draft.records.push({ cell, origin: "", audience: conversation.audience });
+      draft.take({ ...cell, epoch }, "", before, change?.removed);
       for (const userId of [record.senderId, ...(change?.added ?? []), ...(change?.removed ?? [])])
         draft.touched.add(userId);
     }

@@ -6,7 +6,7 @@ import {
   type ServiceImpl,
 } from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
-import { type Conversation, smallGroupMax } from "./conversation.ts";
+import type { Conversation } from "./conversation.ts";
 import type { Answerer, Draft } from "./draft.ts";
 import { refusal, sent } from "./draft.ts";
 import { creation, update } from "./groups.ts";
@@ -179,12 +179,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     const draft = this.#parts.committer.draft(group);
     const before = group.audience;
     const cell = group.change(userId, clientId, change, this.#surroundings.clock.now());
-    draft.cells.push(cell);
-    if (before.length <= smallGroupMax && group.memberCount > smallGroupMax) draft.before = before;
-    // Those who were removed are told by the record that removes them.
-    const audience =
-      change.removed.length === 0 ? group.audience : [...new Set([...before, ...group.audience])];
-    draft.records.push({ cell, origin: "", audience });
+    draft.take(cell, "", before, change.removed);
     for (const id of [...change.added, ...change.removed]) draft.touched.add(id);
     answer(draft, cell.seq);
   }
