@@ -158,8 +158,9 @@ export class Owner {
     }
   }
 
-  *audiences(): Iterable<string> {
-    for (const { conversation } of this.#held.values()) yield* conversation.audience;
+  /** Of all that is held; former members, too: what was lost may be what told them so. */
+  *users(): Iterable<string> {
+    for (const { conversation } of this.#held.values()) yield* conversation.members.keys();
   }
 
   #run(held: Held, task: Task): void {
