@@ -81,6 +81,9 @@ const offences: Offence[] = [
     ["setTimeout", "setTimeout(() => {}, 1)"],
     ["setInterval", "setInterval(() => {}, 1)"],
     ["setImmediate", "setImmediate(() => {})"],
+    ["Date.now", "Date.now()"],
+    ["new Date", "new Date()"],
+    ["Date", "Date()"],
     ["performance.now", "performance.now()"],
     ["crypto.randomUUID", "crypto.randomUUID()"],
   ].flatMap(([name = "", call = ""], at) =>
@@ -92,7 +95,6 @@ const offences: Offence[] = [
     })),
   ),
   ...[
-    "Date.now()",
     "Math.random()",
     "process.env",
     "process.exit(1)",
@@ -189,7 +191,7 @@ function borders(refused: Record<string, string[]>): Offence[] {
 /** Code that must pass: what the borders and bans leave open. */
 const allowed: Record<string, string> = {
   "proto/gen/made.ts": "export const made: any = Date.now();",
-  "mesh/clock.ts": "export const now = (): number => Date.now();\nsetTimeout(now, 1);",
+  "mesh/clock.ts": "export const now = (): number => Date.now() + new Date().getTime();\nsetTimeout(now, 1);",
   "mesh/random.ts":
     'import { randomBytes } from "node:crypto";\nexport const unit = (): number => Math.random() + randomBytes(1).length;',
   "mesh/sees.ts":
