@@ -90,19 +90,22 @@ export class Operations {
     what: Try,
   ): Promise<Place | undefined> | Place | undefined {
     const known = conversation.earlier(userId, what.clientId);
-    if (known !== undefined || !what.retry || what.knownHeadSeq >= conversation.headSeq)
+    if (known !== undefined || !what.retry || what.knownHeadSeq >= conversation.committedSeq)
       return known;
     return this.#scan(conversation, userId, what);
   }
 
-  /** Exact however late: it reads the log from where the first try began. */
+  /**
+   * Exact however late: it reads the log from where the first try began. What is not committed yet memory knows; in the log there may be what
+   * another owner left there in vain.
+   */
   async #scan(
-    conversation: Conversation,
+    { id: conversationId, committedSeq }: Conversation,
     senderId: string,
     { clientId, knownHeadSeq: afterSeq }: Try,
   ): Promise<Place | undefined> {
     const { seq, timeMs } = await this.#storage.findSend(
-      { conversationId: conversation.id, senderId, clientId, afterSeq },
+      { conversationId, senderId, clientId, afterSeq, beforeSeq: committedSeq + 1 },
       { timeoutMs: 30_000 },
     );
     return seq === 0 ? undefined : { seq, timeMs: Number(timeMs) };

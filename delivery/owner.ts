@@ -252,13 +252,7 @@ export class Owner {
       const before = conversation.audience;
       const countable = record.body.case === "message";
       const change = record.body.case === "membership" ? record.body.value : undefined;
-      conversation.adopt(
-        cell,
-        record.senderId,
-        countable,
-        Number(record.timeMs),
-        change && { ...change, title: change.title },
-      );
+      conversation.adopt(cell, record, countable, change && { ...change, title: change.title });
       draft.take({ ...cell, epoch }, "", before, change?.removed);
       for (const userId of [record.senderId, ...(change?.added ?? []), ...(change?.removed ?? [])])
         draft.touched.add(userId);

@@ -136,7 +136,11 @@ for (const [mode, start] of Object.entries(meshes)) {
         [outcome.value.seq, outcome.value.timeMs, outcome.value.duplicate],
         [7, 77n, true],
       );
-      assert.deepEqual(world.finds, [{ afterSeq: 4 }]);
+      assert.deepEqual(
+        world.finds,
+        [{ afterSeq: 4, beforeSeq: 10 }],
+        "what is behind the committed end may be what another owner left in vain",
+      );
       assert.equal(world.appends.length, 1, "even this answer passed a check of the incarnation");
     });
 
@@ -263,6 +267,20 @@ for (const [mode, start] of Object.entries(meshes)) {
       );
     });
 
+    it("knows the retries of what it adopts, and looks for none behind what is committed (P1, P2)", async () => {
+      world.kept = { state: stateAt(2, 2n), members, tail: [cell(3, 5n, 2n, 3)] };
+      world.found = { seq: 4, timeMs: 0n };
+      await world.start();
+      world.send(1, "bob", direct, 9);
+      world.send(2, "alice", direct, 3, { retry: true, knownHeadSeq: 2 });
+      world.send(3, "alice", direct, 4, { retry: true, knownHeadSeq: 2 });
+      assert.deepEqual(
+        [await world.sentSeq(1), await world.sentSeq(2), await world.sentSeq(3)],
+        [4, 3, 5],
+      );
+      assert.deepEqual(world.finds, []);
+    });
+
     it("tells those whom an adopted record removes (P6)", async () => {
       const body = encodeMembership({ added: [], removed: ["bob"], title: undefined });
       world.ownedBefore("before", 5n);
@@ -387,7 +405,7 @@ for (const [mode, start] of Object.entries(meshes)) {
         const seqOf = async (more: { retry?: boolean; knownHeadSeq?: number }) =>
           (await rename("alice", more)).response?.seq;
         assert.equal(await seqOf({ retry: true, knownHeadSeq: 4 }), 7);
-        assert.deepEqual(world.finds, [{ afterSeq: 4 }]);
+        assert.deepEqual(world.finds, [{ afterSeq: 4, beforeSeq: 10 }]);
         await assert.rejects(rename("eve", { retry: true }), { code: Code.NotFound });
         assert.equal(world.finds.length, 1, "nothing is looked for on behalf of a stranger (P8)");
         assert.equal(await seqOf({ retry: true, knownHeadSeq: 9 }), 10, "none can be there");
