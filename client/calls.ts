@@ -15,6 +15,8 @@ import {
 
 interface Call {
   readonly ask: Ask;
+  /** How it is asked from the second try on. */
+  readonly again: Ask;
   readonly settle: (answer: Answer) => void;
   readonly fail: (error: ConnectError) => void;
   cancel: Cancel;
@@ -74,14 +76,18 @@ export class Calls {
   /**
    * Asks; `pick` takes the wanted answer out of its frame, before any later frame is looked at. Rejects with a ConnectError.
    */
-  async call<Value>(ask: Ask, pick: (answer: Answer) => Value | undefined): Promise<Value> {
+  async call<Value>(
+    ask: Ask,
+    pick: (answer: Answer) => Value | undefined,
+    again = ask,
+  ): Promise<Value> {
     if (this.#calls.size >= this.#max) {
       throw new ConnectError(
         `${this.#max} calls are under way: wait for some of them`,
         Code.ResourceExhausted,
       );
     }
-    return this.#begin(ask, pick);
+    return this.#begin(ask, pick, again);
   }
 
   /** A link is live. */
@@ -99,7 +105,7 @@ export class Calls {
     for (const call of [...this.#calls]) call.fail(error);
   }
 
-  #begin<Value>(ask: Ask, pick: (answer: Answer) => Value | undefined): Promise<Value> {
+  #begin<Value>(ask: Ask, pick: (answer: Answer) => Value | undefined, again: Ask): Promise<Value> {
     return new Promise((resolve, reject) => {
       const end = (): void => {
         call.cancel();
@@ -107,6 +113,7 @@ export class Calls {
       };
       const call: Call = {
         ask,
+        again,
         settle: (answer) => {
           end();
           const value = pick(answer);
@@ -133,7 +140,7 @@ export class Calls {
   #ask(call: Call): void {
     call.underWay = true;
     call.tries += 1;
-    this.#requests.ask(call.ask, (answer) => {
+    this.#requests.ask(call.tries === 1 ? call.ask : call.again, (answer) => {
       call.underWay = false;
       if (!this.#calls.has(call)) return;
       if (answer.case !== "failure") call.settle(answer);

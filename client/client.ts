@@ -243,6 +243,7 @@ export class ParleyClient {
     const { seq } = await updateGroup(this.#calls, {
       conversationId,
       clientId: this.#settings.random.bytes(16),
+      knownHeadSeq: this.#inbox.headOf(conversationId),
       addMemberIds: [...(change.add ?? [])],
       removeMemberIds: [...(change.remove ?? [])],
       ...(change.title === undefined ? {} : { title: change.title }),

@@ -62,8 +62,10 @@ export function updateGroup(
   init: MessageInitShape<typeof UpdateGroupRequestSchema>,
 ): Promise<UpdateGroupResponse> {
   const value = create(UpdateGroupRequestSchema, init);
-  return calls.call({ case: "updateGroup", value }, (answer) =>
-    answer.case === "updateGroup" ? answer.value : undefined,
+  return calls.call(
+    { case: "updateGroup", value },
+    (answer) => (answer.case === "updateGroup" ? answer.value : undefined),
+    { case: "updateGroup", value: { ...value, retry: true } },
   );
 }
 

@@ -5,6 +5,7 @@
 import { type Place, RecentSends } from "./recent.ts";
 import { type MembershipChange, encodeMembership, encodeRecord } from "./record.ts";
 import { invalid, noConversation } from "../mesh/errors.ts";
+import type { Record as ChatRecord } from "../proto/gen/parley/v1/record_pb.ts";
 import type {
   Cell,
   ConversationState,
@@ -131,17 +132,18 @@ export class Conversation {
 
   /** Takes over a record that an earlier owner wrote: it keeps its term, and is written again under the new epoch. */
   adopt(
-    cell: Cell,
-    senderId: string,
+    { seq, term }: Cell,
+    { senderId, clientId, timeMs: time }: Pick<ChatRecord, "senderId" | "clientId" | "timeMs">,
     countable: boolean,
-    timeMs: number,
     change?: MembershipChange,
   ): void {
-    this.#advance(cell.seq, cell.term, countable, timeMs);
-    if (change !== undefined) this.#applyChange(change, cell.seq);
+    const timeMs = Number(time);
+    this.#advance(seq, term, countable, timeMs);
+    this.#recent.add(senderId, clientId, seq, timeMs);
+    if (change !== undefined) this.#applyChange(change, seq);
     const sender = this.members.get(senderId);
     if (sender !== undefined && countable) {
-      sender.deliveredSeq = sender.readSeq = cell.seq;
+      sender.deliveredSeq = sender.readSeq = seq;
       sender.readOrdinal = this.headOrdinal;
     }
   }

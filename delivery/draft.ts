@@ -72,6 +72,18 @@ export class Draft {
     };
   }
 
+  /**
+   * A record that the conversation took, and whose members were `before` until then. Those whom it removes are told by it; where it makes them too
+   * many for index rows, their rows say so once.
+   */
+  take(cell: Cell, origin: string, before: string[], removed: readonly string[] = noUsers): void {
+    const { audience, memberCount } = this.conversation;
+    this.cells.push(cell);
+    if (before.length <= smallGroupMax && memberCount > smallGroupMax) this.before = before;
+    const told = removed.length === 0 ? audience : [...new Set([...before, ...audience])];
+    this.records.push({ cell, origin, audience: told });
+  }
+
   /** Whether only cursors moved, which can wait for company. */
   get cursorsOnly(): boolean {
     return this.cells.length === 0 && this.cursorMoves.length > 0;

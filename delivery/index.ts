@@ -59,7 +59,7 @@ class Delivery implements Running<typeof DeliveryService> {
     const owner = new Owner(surroundings, config, ownership, committer, (conversation) =>
       this.#fanout.forget(conversation),
     );
-    const fanout = new Fanout(surroundings, config, () => owner.audiences());
+    const fanout = new Fanout(surroundings, config, () => owner.users());
     const operations = new Operations(surroundings, { committer, fanout });
     this.#surroundings = surroundings;
     this.#committer = committer;

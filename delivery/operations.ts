@@ -20,6 +20,9 @@ export interface OperationParts {
   readonly fanout: Fanout;
 }
 
+/** What tells one try of a send, or of a change, from another. */
+type Try = Pick<Send, "clientId" | "retry" | "knownHeadSeq">;
+
 export class Operations {
   readonly #clock: Surroundings["clock"];
   readonly #duplicates: Count;
@@ -70,13 +73,9 @@ export class Operations {
     if (conversation.exists) sender = conversation.present(asked.userId);
     else if (directUsers(conversation.id)?.includes(asked.userId) !== true)
       throw noConversation(conversation.id);
-    const { retry, knownHeadSeq } = send;
-    const scan =
-      retry &&
-      knownHeadSeq < conversation.headSeq &&
-      conversation.earlier(asked.userId, send.clientId) === undefined;
-    if (!scan) return this.#append(conversation, sender, asked, send, to);
-    return this.#scan(conversation, asked, send).then((place) => {
+    const earlier = this.earlier(conversation, asked.userId, send);
+    if (!(earlier instanceof Promise)) return this.#append(conversation, sender, asked, send, to);
+    return earlier.then((place) => {
       if (place === undefined) return this.#append(conversation, sender, asked, send, to);
       const draft = this.#parts.committer.draft(conversation);
       this.#duplicates.add();
@@ -84,19 +83,29 @@ export class Operations {
     });
   }
 
-  /** Whether an earlier try made the message: exact however late, since it reads the log from where the first try began. */
-  async #scan(
+  /** The record that an earlier try made: as memory has it, or, for a retry that it does not know, as the log has it. */
+  earlier(
     conversation: Conversation,
-    asked: Operation,
-    send: Send,
+    userId: string,
+    what: Try,
+  ): Promise<Place | undefined> | Place | undefined {
+    const known = conversation.earlier(userId, what.clientId);
+    if (known !== undefined || !what.retry || what.knownHeadSeq >= conversation.committedSeq)
+      return known;
+    return this.#scan(conversation, userId, what);
+  }
+
+  /**
+   * Exact however late: it reads the log from where the first try began. What is not committed yet memory knows; in the log there may be what
+   * another owner left there in vain.
+   */
+  async #scan(
+    { id: conversationId, committedSeq }: Conversation,
+    senderId: string,
+    { clientId, knownHeadSeq: afterSeq }: Try,
   ): Promise<Place | undefined> {
     const { seq, timeMs } = await this.#storage.findSend(
-      {
-        conversationId: conversation.id,
-        senderId: asked.userId,
-        clientId: send.clientId,
-        afterSeq: send.knownHeadSeq,
-      },
+      { conversationId, senderId, clientId, afterSeq, beforeSeq: committedSeq + 1 },
       { timeoutMs: 30_000 },
     );
     return seq === 0 ? undefined : { seq, timeMs: Number(timeMs) };
@@ -128,12 +137,7 @@ export class Operations {
       sender,
     );
     if (verdict.kind === "appended") {
-      draft.cells.push(verdict.cell);
-      draft.records.push({
-        cell: verdict.cell,
-        origin: asked.origin,
-        audience: conversation.audience,
-      });
+      draft.take(verdict.cell, asked.origin, conversation.audience);
       draft.touched.add(asked.userId);
     }
     if (verdict.kind === "duplicate") this.#duplicates.add();

@@ -158,8 +158,9 @@ export class Owner {
     }
   }
 
-  *audiences(): Iterable<string> {
-    for (const { conversation } of this.#held.values()) yield* conversation.audience;
+  /** Of all that is held; former members, too: what was lost may be what told them so. */
+  *users(): Iterable<string> {
+    for (const { conversation } of this.#held.values()) yield* conversation.members.keys();
   }
 
   #run(held: Held, task: Task): void {
@@ -248,17 +249,11 @@ export class Owner {
         conversation.begin(users);
         for (const userId of users) draft.touched.add(userId);
       }
+      const before = conversation.audience;
       const countable = record.body.case === "message";
       const change = record.body.case === "membership" ? record.body.value : undefined;
-      conversation.adopt(
-        cell,
-        record.senderId,
-        countable,
-        Number(record.timeMs),
-        change && { ...change, title: change.title },
-      );
-      draft.cells.push({ ...cell, epoch });
-      draft.records.push({ cell, origin: "", audience: conversation.audience });
+      conversation.adopt(cell, record, countable, change && { ...change, title: change.title });
+      draft.take({ ...cell, epoch }, "", before, change?.removed);
       for (const userId of [record.senderId, ...(change?.added ?? []), ...(change?.removed ?? [])])
         draft.touched.add(userId);
     }

@@ -6,13 +6,14 @@ import {
   type ServiceImpl,
 } from "@connectrpc/connect";
 import type { Committer } from "./committer.ts";
-import { type Conversation, smallGroupMax } from "./conversation.ts";
+import type { Conversation } from "./conversation.ts";
 import type { Answerer, Draft } from "./draft.ts";
 import { refusal, sent } from "./draft.ts";
 import { creation, update } from "./groups.ts";
 import { groupId } from "../mesh/ids.ts";
 import type { Operations } from "./operations.ts";
 import type { Owner } from "./owner.ts";
+import type { Place } from "./recent.ts";
 import { Refusals } from "./refusals.ts";
 import { type MembershipChange } from "./record.ts";
 import { invalid, noConversation, notAllowed, overloaded, unavailable } from "../mesh/errors.ts";
@@ -138,13 +139,16 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     if (request.conversationId.startsWith("d:"))
       throw notAllowed("a direct conversation has two members and no title");
     const { seq } = await this.#unary(request.conversationId, (group, answer) => {
-      if (!group.exists) throw noConversation(group.id);
+      if (!group.exists || !group.members.has(userId)) throw noConversation(group.id);
       // Another try must not undo what came after the first one.
-      const earlier = group.earlier(userId, request.clientId);
-      const change = earlier === undefined ? update(group, userId, request) : undefined;
-      if (change === undefined)
-        answer(this.#parts.committer.draft(group), earlier?.seq ?? group.headSeq);
-      else this.#change(group, userId, request.clientId, change, answer);
+      const then = (earlier: Place | undefined): void => {
+        const change = earlier === undefined ? update(group, userId, request) : undefined;
+        if (change === undefined)
+          answer(this.#parts.committer.draft(group), earlier?.seq ?? group.headSeq);
+        else this.#change(group, userId, request.clientId, change, answer);
+      };
+      const earlier = this.#parts.operations.earlier(group, userId, request);
+      return earlier instanceof Promise ? earlier.then(then) : then(earlier);
     });
     return {
       $typeName: "parley.delivery.v1.UpdateGroupResponse",
@@ -179,12 +183,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     const draft = this.#parts.committer.draft(group);
     const before = group.audience;
     const cell = group.change(userId, clientId, change, this.#surroundings.clock.now());
-    draft.cells.push(cell);
-    if (before.length <= smallGroupMax && group.memberCount > smallGroupMax) draft.before = before;
-    // Those who were removed are told by the record that removes them.
-    const audience =
-      change.removed.length === 0 ? group.audience : [...new Set([...before, ...group.audience])];
-    draft.records.push({ cell, origin: "", audience });
+    draft.take(cell, "", before, change.removed);
     for (const id of [...change.added, ...change.removed]) draft.touched.add(id);
     answer(draft, cell.seq);
   }
@@ -192,7 +191,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
   /** Runs an operation that is no stream's, and waits for its batch. */
   #unary(
     conversationId: string,
-    run: (group: Conversation, answer: Answer) => void,
+    run: (group: Conversation, answer: Answer) => Promise<void> | void,
   ): Promise<{ group: Conversation; seq: number }> {
     return new Promise((resolve, reject) => {
       this.#parts.owner.submit(conversationId, {
@@ -210,7 +209,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
                   : error,
               ),
           };
-          run(group, (draft, seq) => draft.answer(to, sent(0, { seq, timeMs: 0 }, false)));
+          return run(group, (draft, seq) => draft.answer(to, sent(0, { seq, timeMs: 0 }, false)));
         },
         refuse: reject,
       });

@@ -4,6 +4,7 @@ import type { KeyObject } from "node:crypto";
 import { ConnectError } from "@connectrpc/connect";
 import { SignJWT, createRemoteJWKSet, customFetch, errors, jwtVerify } from "jose";
 import type { JWTPayload, JWTVerifyOptions } from "jose";
+import { dateOf } from "../mesh/clock.ts";
 import type { Clock } from "../mesh/clock.ts";
 import { unauthenticated, unavailable } from "../mesh/errors.ts";
 import { isUserId } from "../mesh/ids.ts";
@@ -146,7 +147,7 @@ function isUnreadable(error: unknown): boolean {
 function explained(error: unknown, algorithms: string[]): ConnectError {
   if (error instanceof ConnectError) return error;
   if (error instanceof errors.JWTExpired) {
-    const at = new Date(Number(error.payload.exp) * 1_000);
+    const at = dateOf(Number(error.payload.exp) * 1_000);
     const when = Number.isNaN(at.getTime()) ? "" : ` at ${at.toISOString()}`;
     return unauthenticated(`the token expired${when}: get a new one`, error);
   }
@@ -248,7 +249,7 @@ export function createAuthenticator(config: AuthConfig, clock: Clock): Promise<A
         try {
           const payload = await check(token, {
             algorithms,
-            currentDate: new Date(clock.now()),
+            currentDate: dateOf(clock.now()),
             clockTolerance: toleranceMs / 1_000,
           });
           const identity = identityOf(payload);

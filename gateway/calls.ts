@@ -39,7 +39,7 @@ import { historyResponseOf, syncResponseOf } from "./reads.ts";
 import type { Reads, SyncPage } from "./reads.ts";
 import type { Meter } from "./meter.ts";
 import type { Streams } from "./subscription.ts";
-import { Promised } from "./waiting.ts";
+import { Promised, sentAgain } from "./waiting.ts";
 import type { PresenceLinks } from "./watches.ts";
 
 const recordsMax = 50;
@@ -104,7 +104,8 @@ export class ChatCalls implements Calls {
     const kept =
       attachments > 0 ? await uploads.resolve(bytes, conversationId, caller.userId) : bytes;
     const asked = sendOperation(caller, conversationId, request, kept, replyToSeq);
-    const outcome = await this.#timed(asked);
+    // While it waited its caller may have sent it by another gateway, to an owner who is none any more.
+    const outcome = await this.#timed(attachments > 0 ? sentAgain(asked) : asked);
     if (outcome.case !== "sent") throw unexpected(outcome);
     const { seq, timeMs, duplicate } = outcome.value;
     return { $typeName: "parley.v1.SendResponse", conversationId, seq, timeMs, duplicate };
@@ -171,7 +172,6 @@ export class ChatCalls implements Calls {
     // Every try has the same outcome.
     const { response } = await this.#groups.run(
       groupId(userId, request.clientId),
-      true,
       (owner, timeoutMs) => owner.createGroup({ userId, request }, { timeoutMs }),
     );
     if (response === undefined) throw unavailable("delivery answered with nothing");
@@ -182,9 +182,12 @@ export class ChatCalls implements Calls {
     checkClientId(request.clientId);
     checkConversationId(request.conversationId);
     const { userId } = caller;
-    // The owner knows an earlier try only for a while: whether to try again after an unknown outcome is the client's to say.
-    const { response } = await this.#groups.run(request.conversationId, false, (owner, timeoutMs) =>
-      owner.updateGroup({ userId, request }, { timeoutMs }),
+    const { response } = await this.#groups.run(
+      request.conversationId,
+      (owner, timeoutMs, again) => {
+        const asked = { ...request, retry: request.retry || again };
+        return owner.updateGroup({ userId, request: asked }, { timeoutMs });
+      },
     );
     if (response === undefined) throw unavailable("delivery answered with nothing");
     return response;

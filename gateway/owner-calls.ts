@@ -25,30 +25,33 @@ export class OwnerCalls {
     this.#delivery = delivery;
   }
 
-  /** `repeatable`: it is tried again also where an earlier try may have been carried out. */
+  /**
+   * For calls that may be made twice. `again`: an earlier try, here or by another gateway while this one waited, may have been carried out by an
+   * owner who is none any more.
+   */
   async run<T>(
     conversationId: string,
-    repeatable: boolean,
-    call: (owner: Owner, timeoutMs: number) => Promise<T>,
+    call: (owner: Owner, timeoutMs: number, again: boolean) => Promise<T>,
   ): Promise<T> {
     const { clock, random } = this.#surroundings;
     const untilMs = clock.monotonic() + callMs;
     let failure = unavailable("this conversation's owner cannot be reached, try again");
-    for (let backoffMs = leastBackoffMs; ; backoffMs = Math.min(2 * backoffMs, mostBackoffMs)) {
+    let backoffMs = leastBackoffMs;
+    for (let again = false; ; again = true) {
       const owner = this.#delivery.client(conversationId);
       const leftMs = untilMs - clock.monotonic();
       if (owner !== undefined) {
         try {
-          return await call(owner, leftMs);
+          return await call(owner, leftMs, again);
         } catch (error) {
           failure = ConnectError.from(error);
-          const again = failure.code === Code.Unavailable ? repeatable : false;
-          if (!again && failure.code !== Code.Aborted) throw failure;
+          if (failure.code !== Code.Unavailable && failure.code !== Code.Aborted) throw failure;
         }
       }
       const pauseMs = Math.ceil(backoffMs * (0.5 + random.unit() / 2));
       if (clock.monotonic() + pauseMs >= untilMs) break;
       await sleep(clock, pauseMs);
+      backoffMs = Math.min(2 * backoffMs, mostBackoffMs);
     }
     if (failure.code !== Code.Aborted) throw failure;
     throw unavailable("this conversation is being moved, try again", undefined, failure);

@@ -30,6 +30,7 @@ import { encodeHistory, encodeSyncPage } from "./reads.ts";
 import type { Reads } from "./reads.ts";
 import type { Meter } from "./meter.ts";
 import type { Live } from "./state.ts";
+import { sentAgain } from "./waiting.ts";
 import { ProtocolError } from "./wire.ts";
 
 /** How many calls other than sends and cursors one connection has under way; more wait. */
@@ -113,6 +114,7 @@ export class Requests {
     conversationId: string,
     bytes: Uint8Array,
     { replyToSeq }: CheckedContent,
+    waited = false,
   ): void {
     const { clock, delivery } = this.#parts;
     const { clientId, retry } = send;
@@ -121,8 +123,10 @@ export class Requests {
       connection.failed(requestId, Code.Unavailable, why, heldBackMs);
       return;
     }
+    const operation = sendOperation(live.caller, conversationId, send, bytes, replyToSeq);
     delivery.operate(
-      sendOperation(live.caller, conversationId, send, bytes, replyToSeq),
+      // Meanwhile its device may have sent it by another gateway, to an owner who is none any more.
+      waited ? sentAgain(operation) : operation,
       new SendWaiting(this.#parts, connection, live, requestId, conversationId, clientId),
     );
   }
@@ -146,7 +150,7 @@ export class Requests {
       const [, found] = await Promise.allSettled([live.checking, looked]);
       if (found.status === "fulfilled") {
         const bytes = found.value;
-        this.#operate(connection, live, requestId, send, conversationId, bytes, content);
+        this.#operate(connection, live, requestId, send, conversationId, bytes, content, true);
         return;
       }
       const { code, rawMessage } = this.#public(found.reason);

@@ -36,6 +36,12 @@ function chained(ms: number, run: () => void): Cancel {
   return () => cancel();
 }
 
+/** A time that is known, for libraries and for people. */
+export const dateOf = (ms: number): Date => new Date(ms);
+
+/** In milliseconds since 1970-01-01 UTC; NaN where it is none. */
+export const timeOf = (text: string): number => Date.parse(text);
+
 /** Runs `run` every `ms` until cancelled; a tick that takes long delays the next one. */
 export function every(clock: Clock, ms: number, run: () => void): Cancel {
   let cancel = clock.after(ms, tick);

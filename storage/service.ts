@@ -162,13 +162,15 @@ async function seenBy(
 
 async function findSend(
   store: Store,
-  { conversationId, senderId, clientId, afterSeq }: FindSendRequest,
+  { conversationId, senderId, clientId, afterSeq, beforeSeq }: FindSendRequest,
   turn: () => Promise<void>,
 ): Promise<FindSendResponse> {
   if (clientId.length === 0) throw invalid("the client_id is missing");
   const sender = Buffer.from(senderId);
-  for (let from = afterSeq + 1; from <= seqMax; from += scannedCells) {
-    const cells = await store.cells(conversationId, from, from + scannedCells - 1);
+  const last = beforeSeq === 0 ? seqMax : beforeSeq - 1;
+  for (let from = afterSeq + 1; from <= last; from += scannedCells) {
+    const to = Math.min(last, from + scannedCells - 1);
+    const cells = await store.cells(conversationId, from, to);
     if (cells.length === 0) break;
     for (const { seq, record } of cells) {
       const mark = sendMark(record);

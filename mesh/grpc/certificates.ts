@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { createSecureContext } from "node:tls";
 import type { SecureContext } from "node:tls";
 import type { Logger } from "pino";
-import { every, systemClock } from "../clock.ts";
+import { every, systemClock, timeOf } from "../clock.ts";
 import type { Cancel, Clock } from "../clock.ts";
 
 /** The name that every certificate of a mesh has: peers are known by it, as their addresses change. */
@@ -82,8 +82,8 @@ export class Certificates {
     const which = `the certificate in ${this.#files.certFile}`;
     const found: string[] = [];
     const nowMs = this.#clock.now();
-    if (Date.parse(leaf.validTo) <= nowMs) found.push(`${which} expired on ${leaf.validTo}`);
-    if (Date.parse(leaf.validFrom) > nowMs)
+    if (timeOf(leaf.validTo) <= nowMs) found.push(`${which} expired on ${leaf.validTo}`);
+    if (timeOf(leaf.validFrom) > nowMs)
       found.push(`${which} is not valid before ${leaf.validFrom}`);
     if (leaf.checkHost(meshName) === undefined) found.push(`${which} lacks the name ${meshName}`);
     // Absent where the certificate does not say what it is for: for everything.
@@ -98,7 +98,7 @@ export class Certificates {
   warnings(): string[] {
     if (this.#loaded === undefined) return [];
     const found = this.#fault === undefined ? [] : [`${this.#fault}; the one before stays in use`];
-    const leftMs = Date.parse(this.#loaded.leaf.validTo) - this.#clock.now();
+    const leftMs = timeOf(this.#loaded.leaf.validTo) - this.#clock.now();
     if (leftMs > 0 && leftMs <= soonMs)
       found.push(
         `the certificate in ${this.#files.certFile} expires on ${this.#loaded.leaf.validTo}`,

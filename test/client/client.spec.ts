@@ -452,6 +452,32 @@ describe("the client over a WebSocket", () => {
     await assert.rejects(lost, { code: Code.DeadlineExceeded });
   });
 
+  it("says of a change to a group that it is asked for again, and what head it knew at first (P2)", async () => {
+    const clock = new ManualClock();
+    server.commit(bob, "bob", "1");
+    const { client, watch } = await ready({ clock });
+    const asked: [number, boolean][] = [];
+    const ids = new Set<string>();
+    server.script = ({ requestId, frame }, connection) => {
+      if (frame.case !== "updateGroup") return "do";
+      const { clientId, knownHeadSeq, retry } = frame.value;
+      ids.add(Buffer.from(clientId).toString("hex"));
+      asked.push([knownHeadSeq, retry]);
+      if (connection.number === 1) return "cut";
+      connection.tell({ requestId, frame: { case: "updateGroup", value: { seq: 2 } } });
+      return "drop";
+    };
+    const changed = client.updateGroup(bob, { title: "Lunch" });
+    await watch.until(() => watch.states.at(-1) === "waiting");
+    clock.advance(10);
+    assert.equal(await changed, 2);
+    assert.deepEqual(asked, [
+      [1, false],
+      [1, true],
+    ]);
+    assert.equal(ids.size, 1);
+  });
+
   it("takes a change of presence for newer than the answer that came before it in the same batch (P7)", async () => {
     const { client } = await ready();
     const bobIs = (availability: Availability) =>

@@ -389,14 +389,17 @@ function readCases(desk: () => Desk): void {
       senderId: string,
       id: Uint8Array,
       afterSeq: number,
+      beforeSeq = 0,
     ): Promise<[number, bigint]> => {
-      const asked = { conversationId: "g:1", senderId, clientId: id, afterSeq };
+      const asked = { conversationId: "g:1", senderId, clientId: id, afterSeq, beforeSeq };
       const { seq, timeMs } = await desk().client.findSend(asked);
       return [seq, timeMs];
     };
     assert.deepEqual(await find("alice", clientId(7), 0), [7, 1_007n]);
     assert.deepEqual(await find("alice", clientId(7), 7), [7 + 256, 1_263n]);
     assert.deepEqual(await find("bob", clientId(601), 0), [601, 1_601n]);
+    assert.deepEqual(await find("bob", clientId(601), 0, 602), [601, 1_601n]);
+    assert.deepEqual(await find("bob", clientId(601), 0, 601), [0, 0n]);
     assert.deepEqual(await find("bob", clientId(1_200), 901), [0, 0n]);
     assert.deepEqual(await find("eve", clientId(7), 0), [0, 0n]);
     assert.deepEqual(await find("alice", clientId(7), 5_000), [0, 0n]);

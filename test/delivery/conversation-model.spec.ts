@@ -245,7 +245,7 @@ class Both {
     const found = this.#tail.slice(0, written);
     naive.log = naive.log.slice(0, (state?.headSeq ?? 0) + found.length);
     naive.said = [...said];
-    naive.rememberedFrom = naive.log.length;
+    naive.rememberedFrom = state?.headSeq ?? 0;
     this.#tail = found;
     this.#epoch += 1n;
     const core = new Conversation(this.#id, this.#kind, this.#epoch);
@@ -253,10 +253,10 @@ class Both {
     for (const member of members) core.restoreMember(member);
     if (state === undefined) core.begin(this.#first);
     for (const cell of found) {
-      const { senderId, body, timeMs } = decodeRecord(cell.record);
+      const { senderId, clientId, body, timeMs } = decodeRecord(cell.record);
       const change =
         body.case === "membership" ? { ...body.value, title: body.value.title } : undefined;
-      core.adopt(cell, senderId, body.case === "message", Number(timeMs), change);
+      core.adopt(cell, { senderId, clientId, timeMs }, body.case === "message", change);
     }
     this.core = core;
   }

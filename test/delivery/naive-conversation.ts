@@ -32,7 +32,7 @@ export class NaiveConversation {
   readonly #firstMembers: readonly string[];
   log: Entry[] = [];
   said: Said[] = [];
-  /** Those of the sends that whoever owns it now took itself. */
+  /** Those of the sends that whoever owns it now took, or took over. */
   rememberedFrom = 0;
 
   /** `firstMembers`: of a direct conversation, from its first record on. */

@@ -409,12 +409,19 @@ describe("delivery's fan-out over several session instances", () => {
     const [session] = cluster.session;
     assert.ok(session !== undefined);
     await until(() => session.told("record").length === 60);
+    const clientId = new Uint8Array(16);
+    const request = { clientId, title: "Lunch", memberIds: ["former"] };
+    const { response } = await process.client.createGroup({ userId: "zed", request });
+    const { conversationId = "" } = response?.conversation ?? {};
+    const removal = { clientId: clientId.with(0, 1), conversationId, removeMemberIds: ["former"] };
+    await process.client.updateGroup({ userId: "zed", request: removal });
     assert.deepEqual(session.told("resync"), []);
     session.break();
     for (let n = 0; n < 20; n += 1) await turn();
     cluster.clock.advance(10_000);
     await until(() => session.told("resync").length > 0);
-    assert.deepEqual(session.told("resync").toSorted(), [...users, "zed"].toSorted());
+    const all = [...users, "zed", "former"];
+    assert.deepEqual(session.told("resync").toSorted(), all.toSorted());
   });
 
   it("says which commits are indexed, once they are (P6)", async () => {

@@ -3,9 +3,10 @@ import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { pino } from "pino";
 import { World, response, until } from "./world.ts";
-import { encodeRecord } from "../../delivery/record.ts";
+import { encodeMembership, encodeRecord } from "../../delivery/record.ts";
 import { unavailable } from "../../mesh/errors.ts";
 import { GrpcMesh } from "../../mesh/grpc/mesh.ts";
+import { groupId } from "../../mesh/ids.ts";
 import { LocalMesh } from "../../mesh/local.ts";
 import type { Mesh } from "../../mesh/mesh.ts";
 import {
@@ -18,17 +19,26 @@ import {
 } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 
 const direct = "d:alice:bob";
+const group = groupId("alice", new Uint8Array(16));
 
-function cell(seq: number, term: bigint, previousTerm: bigint, id: number): Cell {
+function cell(
+  seq: number,
+  term: bigint,
+  previousTerm: bigint,
+  id: number,
+  conversationId = direct,
+  kind: "message" | "membership" = "message",
+  body: Uint8Array = Buffer.from([0x0a, 1, 65]),
+): Cell {
   const record = encodeRecord({
-    conversationId: direct,
+    conversationId,
     seq,
     senderId: "alice",
     clientId: new Uint8Array(16).fill(id),
     timeMs: 1_000 + seq,
     ordinal: seq,
-    kind: "message",
-    body: Buffer.from([0x0a, 1, 65]),
+    kind,
+    body,
   });
   return create(CellSchema, { seq, epoch: term, term, previousTerm, record });
 }
@@ -126,7 +136,11 @@ for (const [mode, start] of Object.entries(meshes)) {
         [outcome.value.seq, outcome.value.timeMs, outcome.value.duplicate],
         [7, 77n, true],
       );
-      assert.deepEqual(world.finds, [{ afterSeq: 4 }]);
+      assert.deepEqual(
+        world.finds,
+        [{ afterSeq: 4, beforeSeq: 10 }],
+        "what is behind the committed end may be what another owner left in vain",
+      );
       assert.equal(world.appends.length, 1, "even this answer passed a check of the incarnation");
     });
 
@@ -253,6 +267,36 @@ for (const [mode, start] of Object.entries(meshes)) {
       );
     });
 
+    it("knows the retries of what it adopts, and looks for none behind what is committed (P1, P2)", async () => {
+      world.kept = { state: stateAt(2, 2n), members, tail: [cell(3, 5n, 2n, 3)] };
+      world.found = { seq: 4, timeMs: 0n };
+      await world.start();
+      world.send(1, "bob", direct, 9);
+      world.send(2, "alice", direct, 3, { retry: true, knownHeadSeq: 2 });
+      world.send(3, "alice", direct, 4, { retry: true, knownHeadSeq: 2 });
+      assert.deepEqual(
+        [await world.sentSeq(1), await world.sentSeq(2), await world.sentSeq(3)],
+        [4, 3, 5],
+      );
+      assert.deepEqual(world.finds, []);
+    });
+
+    it("tells those whom an adopted record removes (P6)", async () => {
+      const body = encodeMembership({ added: [], removed: ["bob"], title: undefined });
+      world.ownedBefore("before", 5n);
+      const state = create(ConversationStateSchema, {
+        ...{ kind: Kind.GROUP, title: "Lunch", headSeq: 2, headTerm: 2n, memberCount: 2 },
+      });
+      world.kept = { state, members, tail: [cell(3, 5n, 2n, 3, group, "membership", body)] };
+      await world.start();
+      world.send(1, "alice", group, 9);
+      assert.equal(await world.sentSeq(1), 4);
+      assert.deepEqual(
+        world.publications.map(({ userIds }) => userIds),
+        [["alice", "bob"], ["alice"]],
+      );
+    });
+
     it("adopts nothing across a hole, whatever the terms say (P3)", async () => {
       world.ownedBefore("before", 5n);
       const tail = [cell(3, 5n, 2n, 3), cell(5, 5n, 5n, 5)];
@@ -335,12 +379,37 @@ for (const [mode, start] of Object.entries(meshes)) {
         await world.start();
         const first = await create3(["bob", "carol"]);
         const again = await create3(["bob", "carol"]);
-        const group = first.response?.conversation;
-        assert.equal(group?.memberCount, 3);
-        assert.equal(group?.title, "Lunch");
-        assert.equal(again.response?.conversation?.conversationId, group?.conversationId);
+        const made = first.response?.conversation;
+        assert.equal(made?.memberCount, 3);
+        assert.equal(made?.title, "Lunch");
+        assert.equal(again.response?.conversation?.conversationId, made?.conversationId);
         assert.equal(again.response?.conversation?.headSeq, 1);
         assert.deepEqual(world.publications[0]?.userIds, ["alice", "bob", "carol"]);
+      });
+
+      it("are changed once, also where the owner that an earlier try reached is gone (P2)", async () => {
+        const state = create(ConversationStateSchema, {
+          ...{ kind: Kind.GROUP, title: "Dinner", headSeq: 9, headTerm: 1n, memberCount: 2 },
+        });
+        world.kept = { state, members, tail: [] };
+        world.found = { seq: 7, timeMs: 77n };
+        await world.start();
+        const rename = (userId: string, more: { retry?: boolean; knownHeadSeq?: number }) =>
+          world.client.updateGroup({
+            userId,
+            request: {
+              ...{ conversationId: group, clientId: new Uint8Array(16).fill(2) },
+              ...{ title: "Lunch", ...more },
+            },
+          });
+        const seqOf = async (more: { retry?: boolean; knownHeadSeq?: number }) =>
+          (await rename("alice", more)).response?.seq;
+        assert.equal(await seqOf({ retry: true, knownHeadSeq: 4 }), 7);
+        assert.deepEqual(world.finds, [{ afterSeq: 4, beforeSeq: 10 }]);
+        await assert.rejects(rename("eve", { retry: true }), { code: Code.NotFound });
+        assert.equal(world.finds.length, 1, "nothing is looked for on behalf of a stranger (P8)");
+        assert.equal(await seqOf({ retry: true, knownHeadSeq: 9 }), 10, "none can be there");
+        assert.equal(await seqOf({ retry: true }), 10, "and memory knows it from now on");
       });
 
       it("refuse bad input with a sentence that says what is wrong", async () => {

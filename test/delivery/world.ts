@@ -76,7 +76,7 @@ export class World {
   readonly publications: Publication[] = [];
   readonly outcomes: Outcome[] = [];
   readonly revoked: string[] = [];
-  readonly finds: { afterSeq: number }[] = [];
+  readonly finds: { afterSeq: number; beforeSeq: number }[] = [];
   /** What a search throws. */
   findFault: ConnectError | undefined;
   readonly random = seededRandom(1);
@@ -248,8 +248,8 @@ export class World {
       open: async function* (this: World) {
         yield { ...this.kept };
       }.bind(this),
-      findSend: ({ afterSeq }) => {
-        this.finds.push({ afterSeq });
+      findSend: ({ afterSeq, beforeSeq }) => {
+        this.finds.push({ afterSeq, beforeSeq });
         if (this.findFault !== undefined) throw this.findFault;
         return this.found;
       },

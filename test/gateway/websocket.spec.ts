@@ -427,7 +427,7 @@ for (const wire of [false, true])
         assert.match(failure.message, /UTF-8/);
       });
 
-      it("attachments take what the upload found, and keep their place among sends (P4)", async () => {
+      it("attachments take what the upload found, and keep their place among sends (P2, P4)", async () => {
         await open();
         const mediaId = "ab".repeat(32);
         world.storage.uploads.set(`${ab} ${mediaId}`, {
@@ -453,6 +453,11 @@ for (const wire of [false, true])
         const { ContentSchema } = await import("../../proto/gen/parley/v1/record_pb.ts");
         const { operation } = world.delivery.operations[0] ?? {};
         assert.ok(operation?.case === "send");
+        const waited = world.delivery.operations.map((one) => one.operation);
+        assert.ok(
+          waited.every((one) => one.case === "send" && one.value.retry),
+          "its device may have sent it elsewhere while it waited (P2)",
+        );
         const [kept] = fromBinary(ContentSchema, operation.value.content).attachments;
         assert.deepEqual(
           [kept?.mediaType, kept?.size, kept?.width, kept?.height, kept?.fileName],
