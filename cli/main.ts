@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { ConnectError } from "@connectrpc/connect";
 import { Command } from "commander";
+import { addBackup } from "./backup.ts";
 import { addBench } from "./bench.ts";
 import { addChat } from "./chat.ts";
 import { addMessageCommands } from "./messages.ts";
@@ -31,6 +32,7 @@ addProcesses(program);
 addToken(program);
 addMessageCommands(program);
 addChat(program);
+addBackup(program);
 addBench(program);
 
 try {

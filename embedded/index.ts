@@ -39,6 +39,7 @@ import { createStorage, openLmdbStore, openMediaFolder } from "../storage/index.
 
 export { type ParleyConfig, parleyConfig, parleySettings } from "./config.ts";
 export { signDevelopmentToken } from "../gateway/index.ts";
+export { backUp, verifyData } from "../storage/index.ts";
 
 export interface Parley {
   /** Where clients connect. */

@@ -1,4 +1,5 @@
 /** All of storage that compositions and tests may import. */
+export { backUp } from "./backup.ts";
 export { migrate, openCassandraStore } from "./cassandra/index.ts";
 export { cassandraConfig, storageConfig } from "./config.ts";
 export type { CassandraConfig, StorageConfig } from "./config.ts";
@@ -10,3 +11,5 @@ export { openMemoryStore } from "./memory.ts";
 export type { MemoryHooks, MemoryStore } from "./memory.ts";
 export { openMediaFolder } from "./media.ts";
 export type { MediaStore, Store } from "./ports.ts";
+export { verifyData } from "./verify.ts";
+export type { Verified } from "./verify.ts";

@@ -14,6 +14,10 @@ export const mediaChunkBytes = 65_536;
 
 const mediaIdPattern = /^[0-9a-f]{64}$/;
 
+/** Where a medium is in the folder. */
+export const mediaPath = (folder: string, mediaId: string): string =>
+  join(folder, mediaId.slice(0, 2), mediaId.slice(2));
+
 /** An upload to which nothing was added for so long has no process any more. Should it have one, it fails and is tried again. */
 const leftoverMs = 3_600_000;
 
@@ -60,7 +64,7 @@ class MediaFolder implements MediaStore {
   }
 
   #path(mediaId: string): string {
-    return join(this.#folder, mediaId.slice(0, 2), mediaId.slice(2));
+    return mediaPath(this.#folder, mediaId);
   }
 
   async put(chunks: AsyncIterable<Uint8Array>): Promise<{ mediaId: string; size: number }> {

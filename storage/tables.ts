@@ -122,6 +122,16 @@ export class Tables {
     return { state, spilled, members };
   }
 
+  /** Of all conversations, in order. */
+  *conversationIds(): Iterable<string> {
+    for (const key of this.#conversations.getKeys()) yield Buffer.from(key).toString();
+  }
+
+  /** Of all media of all conversations. */
+  *mediaHeaders(): Iterable<MediaHeader> {
+    for (const { value } of this.#media.getRange()) yield readMedia(new Reader(value));
+  }
+
   /** Of a conversation whose members have rows. */
   member(conversationId: string, userId: string): Member | undefined {
     const row = this.#members.get(pairKey(conversationId, userId));
@@ -170,6 +180,10 @@ export class Tables {
     const end = pairKey(userId, "", idEnd);
     for (const key of this.#memberships.getKeys({ start, end })) ids.push(belowOf(key, userId));
     return ids;
+  }
+
+  isIndexed(userId: string, conversationId: string): boolean {
+    return this.#memberships.doesExist(pairKey(userId, conversationId));
   }
 
   revoked(): string[] {

@@ -1,20 +1,18 @@
-/** The protocol's files: linted, never broken against main, and the generated code is what they generate. */
+/** The protocol's files: linted, never broken against the last release, and the generated code is what they generate. */
 import assert from "node:assert/strict";
 import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { filesBelow, root, runTool, textOf } from "./support/tree.ts";
 
-/** Where this checkout left main, or the commit before when it is main; undefined where the clone has no such commit. */
-function commitOfMain(): string | undefined {
-  const commit = (args: string[]): string | undefined => {
-    const found = runTool("git", args);
-    return found.code === 0 ? found.output.trim() : undefined;
-  };
-  const head = commit(["rev-parse", "--verify", "--quiet", "HEAD"]);
-  return ["origin/main", "main", "HEAD~1"]
-    .map((name) => commit(["merge-base", "HEAD", name]))
-    .find((base) => base !== undefined && base !== head);
+/** The protocol as it was released last, as `buf build` made it, its version in its name: no history is needed. */
+function released(): { path: string; version: string } {
+  const images = filesBelow("proto").filter((name) => name.endsWith(".binpb"));
+  const [path = "", ...others] = images;
+  assert.deepEqual(others, [], "the last release's alone is compared with");
+  const version = /^proto\/released-(\d+\.\d+\.\d+)\.binpb$/.exec(path)?.[1];
+  assert.ok(version, "proto/released-X.Y.Z.binpb");
+  return { path, version };
 }
 
 describe("protocol", function () {
@@ -33,16 +31,19 @@ describe("protocol", function () {
     assert.deepEqual(runTool("buf", ["lint"]), { code: 0, output: "" });
   });
 
-  it("breaks nothing that is on main", function () {
-    const commit = commitOfMain();
-    if (commit === undefined) {
-      console.log("      skipped: this clone has no commit of main to compare with");
-      this.skip();
-    }
-    const main = join(folder, "main.tar");
-    const archive = runTool("git", ["archive", "--output", main, commit, "buf.yaml", "proto"]);
-    assert.equal(archive.code, 0, archive.output);
-    assert.deepEqual(runTool("buf", ["breaking", "--against", main]), { code: 0, output: "" });
+  it("breaks nothing that the last release has", () => {
+    assert.deepEqual(runTool("buf", ["breaking", "--against", released().path]), {
+      code: 0,
+      output: "",
+    });
+  });
+
+  it("is compared with the newest release of the changelog", () => {
+    const releases = [...textOf("CHANGELOG.md").matchAll(/^## (.+)$/gm)].map(([, name]) => name);
+    assert.equal(
+      released().version,
+      releases.find((name) => name !== "Unreleased"),
+    );
   });
 
   it("would see a field taken away", () => {
@@ -53,7 +54,7 @@ describe("protocol", function () {
     const after = before.replace("  string sender_id = 3;\n", "");
     assert.notEqual(after, before);
     writeFileSync(path, after);
-    const { code, output } = runTool("buf", ["breaking", folder, "--against", root]);
+    const { code, output } = runTool("buf", ["breaking", folder, "--against", released().path]);
     assert.notEqual(code, 0);
     assert.match(output, /field "3" with name "sender_id" on message "Record" was deleted/);
   });

@@ -1,39 +1,18 @@
-/** A rolling upgrade under load, from a commit of before, and the way back: at every step some processes are of one version and some of the other. */
-import { execFile } from "node:child_process";
-import { mkdir, mkdtemp, rm, symlink } from "node:fs/promises";
+/** A rolling upgrade under load, from the last release, and the way back: at every step some processes are of one version and some of the other. */
+import assert from "node:assert/strict";
+import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { promisify } from "node:util";
 import { serviceNames } from "../../mesh/directory.ts";
 import type { ServiceName } from "../../mesh/directory.ts";
 import type { Proxy } from "../support/proxy.ts";
-import { root } from "../support/tree.ts";
 import { Cluster } from "./cluster.ts";
 import { optionsOn, sharedGround } from "./ground.ts";
+import { noOlder, olderIn } from "./release.ts";
 import { Storm, balancerOf } from "./storm.ts";
-
-const run = promisify(execFile);
-
-/** What is upgraded from: the last version that a rolling upgrade has to start from. OLDER names another commit. */
-const older = process.env["OLDER"] ?? "4f554e157765acc76688dc3a12e0a2c7dfabac7f";
 
 /** Whoever is asked comes before those who ask. */
 const order: readonly ServiceName[] = ["storage", "presence", "session", "delivery", "gateway"];
-
-/** The tree of a commit, with the packages of this one. Undefined: the checkout is too shallow to have it. */
-async function treeOf(commit: string, folder: string): Promise<string | undefined> {
-  const archive = join(folder, "older.tar");
-  const tree = join(folder, "older");
-  try {
-    await run("git", ["archive", "--output", archive, commit], { cwd: root });
-  } catch {
-    return undefined;
-  }
-  await mkdir(tree);
-  await run("tar", ["xf", archive, "-C", tree]);
-  await symlink(join(root, "node_modules"), join(tree, "node_modules"));
-  return tree;
-}
 
 describe("processes of two versions", () => {
   let folder = "";
@@ -45,12 +24,13 @@ describe("processes of two versions", () => {
   before(async function () {
     this.timeout(300_000);
     folder = await mkdtemp(join(tmpdir(), "parley-older-"));
-    const found = await treeOf(older, folder);
+    const found = await olderIn(folder);
     if (found === undefined) {
-      console.log(`    skipped: the checkout lacks the commit ${older} (git fetch --unshallow)`);
+      console.log(`    ${noOlder}`);
       this.skip();
     }
-    tree = found;
+    console.log(`    from ${found.name}`);
+    tree = found.tree;
   });
   after(async function () {
     this.timeout(120_000);
@@ -60,8 +40,8 @@ describe("processes of two versions", () => {
     await rm(folder, { recursive: true, force: true });
   });
 
-  it("P1 P2 P3 P4 P5: an upgrade under load, one process after the other, and two steps back", async function () {
-    this.timeout(600_000);
+  it("P1 P2 P3 P4 P5: an upgrade under load, one process after the other, and all the way back", async function () {
+    this.timeout(900_000);
     const own = await optionsOn(await sharedGround());
     remove = own.remove;
     const trees = new Map<string, string>();
@@ -81,11 +61,24 @@ describe("processes of two versions", () => {
         }
         await storm.isBack(`${service} is new`);
       }
-      for (const name of ["session-0", "delivery-0"]) {
-        trees.set(name, tree);
-        await running.restart(name);
+      trees.set("migrate", tree);
+      const refusal = await running.migrate().then(
+        () => undefined,
+        (error: unknown) => String(error),
+      );
+      // A version that does not know the schema says so, and its storage processes do not start.
+      if (refusal !== undefined) assert.match(refusal, /newer than the \d+ that this Parley knows/);
+      for (const service of order.toReversed()) {
+        if (service === "storage" && refusal !== undefined) {
+          storm.note("storage did not go back: the schema is newer than the older version knows");
+          continue;
+        }
+        for (const name of running.namesOf(service)) {
+          trees.set(name, tree);
+          await running.restart(name);
+        }
+        await storm.isBack(`${service} went back`);
       }
-      await storm.isBack("two went back");
       await storm.end();
     } finally {
       await storm.load.close();
