@@ -53,9 +53,11 @@ export async function runs(
   file: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  cwd = root,
 ): Promise<Said> {
   try {
     const options = {
+      cwd,
       env: { ...process.env, ...env },
       timeout: 10 * 60_000,
       maxBuffer: 64 * 1_024 * 1_024,
