@@ -43,7 +43,7 @@ export interface PodSpec {
   readonly enableServiceLinks?: boolean;
   readonly automountServiceAccountToken?: boolean;
   readonly terminationGracePeriodSeconds?: number;
-  readonly securityContext?: { readonly runAsNonRoot?: boolean };
+  readonly securityContext?: { readonly runAsNonRoot?: boolean; readonly runAsUser?: number };
   readonly containers: readonly Container[];
 }
 

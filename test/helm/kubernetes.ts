@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { newFolder } from "../support/parley.ts";
 import { root } from "../support/tree.ts";
+import { asked } from "../support/within.ts";
 
 const run = promisify(execFile);
 const script = (name: string): string => join(root, "test/helm/servers/kubernetes", `${name}.sh`);
@@ -41,11 +42,21 @@ export class Kubernetes {
 
   /** An object, or a list of them; undefined: there is none. */
   get(path: string): Promise<unknown> {
-    return this.#call("GET", path);
+    return this.#does("GET", path);
   }
 
-  async make(path: string, object: object): Promise<void> {
-    await this.#call("POST", path, object);
+  async make(path: string, object: object): Promise<unknown> {
+    return this.#does("POST", path, object);
+  }
+
+  /** Of what that is to the API server: a group's path, and the kind in the plural. */
+  static pathOf(apiVersion: string, kind: string, namespace: string): string {
+    const group = apiVersion.includes("/") ? `/apis/${apiVersion}` : `/api/${apiVersion}`;
+    const name = kind.toLowerCase();
+    const plural = name.endsWith("y")
+      ? `${name.slice(0, -1)}ies`
+      : name + (name.endsWith("s") ? "es" : "s");
+    return `${group}/namespaces/${namespace}/${plural}`;
   }
 
   stop(): void {
@@ -58,7 +69,18 @@ export class Kubernetes {
     rmSync(this.#folder, { recursive: true, force: true });
   };
 
-  #call(method: string, path: string, body?: object): Promise<unknown> {
+  /** Again where the server says that it is not ready for that yet. */
+  async #does(method: string, path: string, body?: object): Promise<unknown> {
+    const { status, text } = await asked(startMs, path, async () => {
+      const answer = await this.#call(method, path, body);
+      return answer.status === 429 ? undefined : answer;
+    });
+    if (status === 404) return undefined;
+    if (status >= 300) throw new Error(`${method} ${path}: ${text}`);
+    return JSON.parse(text) as unknown;
+  }
+
+  #call(method: string, path: string, body?: object): Promise<{ status: number; text: string }> {
     const [token = ""] = readFileSync(join(this.#folder, "tokens.csv"), "utf8").split(",");
     const ca = readFileSync(join(this.#folder, "tls.crt"));
     const headers = { authorization: `Bearer ${token}`, "content-type": "application/json" };
@@ -68,12 +90,7 @@ export class Kubernetes {
         let text = "";
         response.setEncoding("utf8");
         response.on("data", (part: string) => (text += part));
-        response.on("end", () => {
-          const { statusCode = 0 } = response;
-          if (statusCode === 404) return resolve(undefined);
-          if (statusCode >= 300) return reject(new Error(`${method} ${path}: ${text}`));
-          resolve(JSON.parse(text));
-        });
+        response.on("end", () => resolve({ status: response.statusCode ?? 0, text }));
       });
       call.on("timeout", () => call.destroy(new Error(`${path} is not answered`)));
       call.on("error", reject);

@@ -22,6 +22,7 @@ import { runs, tool } from "./tools.ts";
 const { lack } = await tool("helm");
 if (lack !== "") console.log(`skipped: ${lack}`);
 
+const network = process.env["TEST_NETWORK"] ?? "127.40";
 const readyMs = 120_000;
 
 /** A pod of one container on an address of its own. */
@@ -135,7 +136,7 @@ describe("what the chart installs", function () {
 
   it("runs as one process: its probes succeed, `helm test` passes, it ends in its time", async () => {
     const all = await podsOf({ jwt: { secret } });
-    const edge = new Running(one(all, "embedded"), "127.40.0.1", folder.path, {
+    const edge = new Running(one(all, "embedded"), `${network}.0.1`, folder.path, {
       "parley-jwt/jwt-secret": secret,
     });
     running.push(edge);
@@ -153,8 +154,8 @@ describe("what the chart installs", function () {
       return this.skip();
     }
     const [etcd, cassandra] = await Promise.all([
-      Members.start("etcd", ["127.40.1.1"]),
-      Members.start("cassandra", ["127.40.1.1"]),
+      Members.start("etcd", [`${network}.1.1`]),
+      Members.start("cassandra", [`${network}.1.1`]),
     ]);
     try {
       await mkdir(join(folder.path, "media"), { recursive: true });
@@ -168,7 +169,12 @@ describe("what the chart installs", function () {
       });
       const secrets = { "tokens/jwt-secret": secret };
       const start = (component: string, at: number): Running => {
-        const process = new Running(one(all, component), `127.40.2.${at}`, folder.path, secrets);
+        const process = new Running(
+          one(all, component),
+          `${network}.2.${at}`,
+          folder.path,
+          secrets,
+        );
         running.push(process);
         return process;
       };

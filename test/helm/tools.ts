@@ -6,7 +6,7 @@ import { root } from "../support/tree.ts";
 
 const run = promisify(execFile);
 
-export type Tool = "helm" | "schemas" | "kubernetes" | "promtool";
+export type Tool = "checks" | "crds" | "helm" | "kubernetes" | "promtool" | "schemas";
 
 /** From nothing, on a small machine. */
 const installMs = 40 * 60_000;
@@ -20,7 +20,7 @@ export interface Had {
 
 const asked = new Map<Tool, Promise<Had>>();
 
-/** Installs it if it is not there yet, which may take minutes. HELM_BIN: a folder that has another `helm` in it. */
+/** Installs it if it is not there yet, which may take minutes. */
 export function tool(name: Tool): Promise<Had> {
   const had = asked.get(name) ?? install(name);
   asked.set(name, had);
@@ -28,8 +28,6 @@ export function tool(name: Tool): Promise<Had> {
 }
 
 async function install(name: Tool): Promise<Had> {
-  const own = process.env["HELM_BIN"];
-  if (name === "helm" && own !== undefined) return { folder: own, lack: "" };
   try {
     const script = join(root, "test/helm/servers", name, "install.sh");
     const { stdout } = await run(script, [], { timeout: installMs });
@@ -55,9 +53,11 @@ export async function runs(
   file: string,
   args: readonly string[],
   env: Readonly<Record<string, string>> = {},
+  cwd = root,
 ): Promise<Said> {
   try {
     const options = {
+      cwd,
       env: { ...process.env, ...env },
       timeout: 10 * 60_000,
       maxBuffer: 64 * 1_024 * 1_024,

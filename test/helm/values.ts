@@ -86,6 +86,11 @@ export const refused: readonly (readonly [string, Values, RegExp])[] = [
   ["a cluster without Cassandra", { ...cluster, cassandra: {} }, /needs cassandra\.contactPoints/],
   ["a cluster without media", { ...cluster, media: {} }, /media\.existingClaim and media\.s3/],
   ["TLS of nobody's", { ...cluster, tls: { enabled: true } }, /tls\.existingSecret/],
+  [
+    "more at least than at most",
+    { ...cluster, session: { autoscaling: { min: 9, max: 3 } } },
+    /session\.autoscaling: min is above max/,
+  ],
   ["an ingress of no host", { ...cluster, ingress: { enabled: true } }, /host/],
   [
     "a setting that is the chart's own",

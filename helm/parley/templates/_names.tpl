@@ -49,5 +49,9 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 {{- if ne 1 (len (compact (list .Values.media.existingClaim .Values.media.s3.bucket))) }}{{ fail "mode cluster needs one of media.existingClaim and media.s3.bucket: it says where images are kept" }}{{ end }}
 {{- if and .Values.tls.enabled (ne 1 (len (compact (list .Values.tls.existingSecret .Values.tls.certManager.issuer)))) }}{{ fail "tls.enabled needs one of tls.existingSecret and tls.certManager.issuer" }}{{ end }}
+{{- range $kind := include "parley.kinds" . | fromJsonArray }}
+{{- $scale := (index $.Values $kind).autoscaling }}
+{{- if gt ($scale.min | int64) ($scale.max | int64) }}{{ fail (printf "%s.autoscaling: min is above max" $kind) }}{{ end }}
+{{- end }}
 {{- end }}
 {{- end }}
