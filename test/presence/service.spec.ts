@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Code, createClient } from "@connectrpc/connect";
 import { ManualClock } from "../../mesh/clock.ts";
 import type { Mesh } from "../../mesh/mesh.ts";
 import type { Running } from "../../mesh/lifecycle.ts";
