@@ -69,7 +69,7 @@ async function make(parts: Parts<Config>): Promise<Made<typeof GatewayService>> 
   };
 }
 
-const gateway: ServiceProcess<typeof GatewayService, Config> = {
+export const gateway: ServiceProcess<typeof GatewayService, Config> = {
   name: "gateway",
   service: GatewayService,
   readConfig,

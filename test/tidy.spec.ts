@@ -62,7 +62,7 @@ describe("layout", () => {
     entries.push(
       ...["bench", "holder", "keyspace", "mode", "run"].map((name) => `test/cluster/${name}.ts`),
     );
-    entries.push("test/sim/main.ts");
+    entries.push("test/sim/main.ts", "test/conformance/services/main.ts");
     const specs = files.filter((path) => path.endsWith(".spec.ts"));
     const used = reached([...entries, ...specs]);
     const all = files.filter((path) => path.endsWith(".ts"));

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
-import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { Code, createClient } from "@connectrpc/connect";
 import { ManualClock } from "../../mesh/clock.ts";
 import type { Mesh } from "../../mesh/mesh.ts";
 import type { Running } from "../../mesh/lifecycle.ts";
@@ -15,6 +15,8 @@ import { StorageService } from "../../proto/gen/parley/storage/v1/storage_pb.ts"
 import type { PresenceConfig } from "../../presence/index.ts";
 import { createPresence } from "../../presence/index.ts";
 import { createSession } from "../../session/index.ts";
+import { presenceCases } from "../conformance/services/presence.ts";
+import { turn } from "../mesh/fake-storage.ts";
 import { Bidi, eventually } from "../session/bidi.ts";
 import { meshes, surroundingsOn } from "../session/meshes.ts";
 import { changesOf, snapshotsOf, textOf } from "./texts.ts";
@@ -105,66 +107,17 @@ for (const [name, startMesh] of Object.entries(meshes)) {
       assert.equal(await shown(marker), `${marker} online`);
     }
 
-    it("answers a set with how things are, then tells changes (P7)", async () => {
-      session.online.add("ann");
-      storage.seenMs.set("bob", 123);
-      await serve();
-      const gateway = watch();
-      await watching(gateway, 1, ["ann", "bob", "eve"]);
-      assert.deepEqual(snapshotsOf(gateway.received), [
-        "1: ann online, bob offline 123, eve offline 0",
-      ]);
-      session.begins("bob");
-      await gateway.until((received) => changesOf(received).length === 1);
-      session.ends("ann");
-      await settled();
-      clock.advance(9_999);
-      assert.equal(await shown("ann"), "ann online");
-      clock.advance(1);
-      await gateway.until((received) => changesOf(received).length === 2);
-      assert.deepEqual(changesOf(gateway.received), ["1: bob online", `1: ann offline ${beganMs}`]);
-    });
-
-    it("tells nothing of a user who is back within the grace (P7)", async () => {
-      session.online.add("ann");
-      await serve();
-      const gateway = watch();
-      await watching(gateway, 1, ["ann", "bob"]);
-      session.ends("ann");
-      await settled();
-      clock.advance(9_999);
-      session.begins("ann");
-      await settled();
-      clock.advance(60_000);
-      session.begins("bob");
-      await gateway.until((received) => changesOf(received).length > 0);
-      assert.deepEqual(changesOf(gateway.received), ["1: bob online"]);
-    });
-
-    it("lets nobody go offline when session is away, and gives the missing their grace (P7)", async () => {
-      for (const userId of ["ann", "bob", "joe"]) session.online.add(userId);
-      await serve();
-      const gateway = watch();
-      await watching(gateway, 1, ["ann", "bob", "joe"]);
-      session.ends("joe");
-      await settled();
-      session.breakDown();
-      await eventually(() => warnings.some((line) => line.includes("who is online")));
-      assert.equal(presence.problems().length, 1);
-      // Joe comes back while nobody can say so; Ann leaves.
-      session.online.add("joe");
-      session.online.delete("ann");
-      clock.advance(60_000);
-      await eventually(() => session.watches === 2 && presence.problems().length === 0);
-      await settled();
-      assert.equal(await shown("joe"), "joe online");
-      clock.advance(9_999);
-      assert.equal(await shown("ann"), "ann online");
-      assert.deepEqual(changesOf(gateway.received), []);
-      clock.advance(1);
-      await gateway.until((received) => changesOf(received).length === 1);
-      assert.deepEqual(changesOf(gateway.received), [`1: ann offline ${beganMs + 60_000}`]);
-    });
+    for (const [title, passes] of Object.entries(presenceCases))
+      it(title, async () => {
+        await serve({ watchMax: 3 });
+        const elapse = async (ms: number): Promise<void> => {
+          clock.advance(ms);
+          for (let turns = 0; turns < 10; turns += 1) await turn();
+        };
+        const { graceMs } = config;
+        const times = { graceMs, earlyMs: graceMs - 1, lateMs: 0, now: () => clock.now(), elapse };
+        await passes({ client, session, storage, watchMax: 3, ...times });
+      });
 
     it("answers nothing before it knows who is online (P7)", async () => {
       session.completes = false;
@@ -183,142 +136,6 @@ for (const [name, startMesh] of Object.entries(meshes)) {
       assert.deepEqual(snapshotsOf(gateway.received), ["1: ann online"]);
     });
 
-    it("shows only people who share a conversation with the watcher (P8)", async () => {
-      storage.acquainted.set("me", ["ann"]);
-      storage.acquainted.set("you", ["bob"]);
-      await serve();
-      const gateway = watch();
-      gateway.send({
-        sets: [
-          { connection: 1, userId: "me", userIds: ["ann", "bob"] },
-          { connection: 2, userId: "you", userIds: ["ann", "bob"] },
-        ],
-      });
-      await gateway.until((received) => snapshotsOf(received).length === 2);
-      assert.deepEqual(snapshotsOf(gateway.received).sort(), [
-        "1: ann offline 0",
-        "2: bob offline 0",
-      ]);
-      session.begins("ann", "bob");
-      await gateway.until((received) => changesOf(received).length === 2);
-      assert.deepEqual(changesOf(gateway.received).sort(), ["1: ann online", "2: bob online"]);
-    });
-
-    it("tells a change once to a gateway, with all its connections, and to no other gateway", async () => {
-      await serve();
-      const [gateway, other] = [watch(), watch()];
-      await watching(gateway, 1, ["ann"]);
-      await watching(gateway, 2, ["ann", "bob"]);
-      await watching(gateway, 3, ["bob"]);
-      await watching(other, 1, ["eve"]);
-      session.begins("ann");
-      session.begins("eve");
-      await other.until((received) => changesOf(received).length === 1);
-      await gateway.until((received) => changesOf(received).length === 1);
-      assert.deepEqual(changesOf(gateway.received), ["1 2: ann online"]);
-      assert.deepEqual(changesOf(other.received), ["1: eve online"]);
-    });
-
-    it("misses no change between the filter and the snapshot (P7)", async () => {
-      await serve();
-      const gateway = watch();
-      await watching(gateway, 1, []);
-      const gated = () => {
-        let open: () => void = () => undefined;
-        storage.gate = new Promise((resolve) => (open = resolve));
-        return open;
-      };
-      const openFilter = gated();
-      gateway.send({ sets: [{ connection: 1, userId: "me", userIds: ["ann", "bob"] }] });
-      await eventually(() => storage.calls === 1);
-      session.begins("ann");
-      const openLookup = gated();
-      openFilter();
-      await eventually(() => storage.calls === 2);
-      // Registered now, the lookup of last-seen times under way.
-      session.begins("bob");
-      storage.gate = Promise.resolve();
-      await settled();
-      openLookup();
-      await gateway.until((received) => snapshotsOf(received).length === 2);
-      assert.equal(snapshotsOf(gateway.received)[1], "1: ann online, bob online");
-      assert.deepEqual(changesOf(gateway.received), [], "all of it was in the snapshot");
-      session.ends("ann", "bob");
-      await settled();
-      clock.advance(10_000);
-      await gateway.until((received) => changesOf(received).length === 2);
-    });
-
-    it("answers each set once, those of a connection in their order", async () => {
-      await serve();
-      const gateway = watch();
-      const count = 100;
-      for (let at = 0; at < count; at += 1)
-        gateway.send({
-          sets: [1, 2].map((connection) => ({ connection, userId: "me", userIds: [`user ${at}`] })),
-        });
-      await gateway.until((received) => snapshotsOf(received).length === 2 * count);
-      for (const connection of [1, 2])
-        assert.deepEqual(
-          snapshotsOf(gateway.received).filter((text) => text.startsWith(`${connection}:`)),
-          Array.from({ length: count }, (_, at) => `${connection}: user ${at} offline 0`),
-        );
-    });
-
-    it("replaces a connection's set and ends it with the connection", async () => {
-      await serve();
-      const gateway = watch();
-      await watching(gateway, 1, ["ann"]);
-      await watching(gateway, 1, ["bob"]);
-      await watching(gateway, 2, ["joe", "ann"]);
-      gateway.send({ ended: [2] });
-      await watching(gateway, 3, ["eve"]);
-      session.begins("ann", "joe", "bob", "eve");
-      await gateway.until((received) => changesOf(received).length === 2);
-      assert.deepEqual(changesOf(gateway.received).sort(), ["1: bob online", "3: eve online"]);
-    });
-
-    it("refuses a set of too many, or of nobody's, and goes on (P9)", async () => {
-      await serve({ watchMax: 3 });
-      const gateway = watch();
-      await watching(gateway, 1, ["ann"]);
-      await watching(gateway, 1, ["a", "b", "c", "d"]);
-      gateway.send({ sets: [{ connection: 2, userId: "", userIds: ["ann"] }] });
-      await gateway.until((received) => snapshotsOf(received).length === 3);
-      const [, many, nobodys] = gateway.received.flatMap(({ snapshots }) => snapshots);
-      assert.equal(many?.code, Code.InvalidArgument);
-      assert.match(many.message, /at most 3/);
-      assert.equal(nobodys?.code, Code.InvalidArgument);
-      session.begins("ann");
-      await settled();
-      await watching(gateway, 3, ["ann"]);
-      assert.deepEqual(changesOf(gateway.received), []);
-      const userIds = Array.from({ length: 1_001 }, (_, at) => `user ${at}`);
-      await assert.rejects(client.getPresences({ userIds }), { code: Code.InvalidArgument });
-    });
-
-    it("asks storage again while it is away, and says so where it stays away", async () => {
-      await serve();
-      const gateway = watch();
-      storage.failure = new ConnectError("away", Code.Unavailable);
-      gateway.send({ sets: [{ connection: 1, userId: "me", userIds: ["ann"] }] });
-      await eventually(() => storage.calls === 1);
-      storage.failure = undefined;
-      const advancing = () => {
-        clock.advance(5_000);
-        return snapshotsOf(gateway.received).length === 1;
-      };
-      await eventually(advancing);
-      assert.deepEqual(snapshotsOf(gateway.received), ["1: ann offline 0"]);
-      storage.failure = new ConnectError("away", Code.Unavailable);
-      gateway.send({ sets: [{ connection: 1, userId: "me", userIds: ["bob"] }] });
-      await eventually(() => {
-        clock.advance(5_000);
-        return snapshotsOf(gateway.received).length === 2;
-      });
-      assert.equal(gateway.received.at(-1)?.snapshots[0]?.code, Code.Unavailable);
-    });
-
     it("cuts a gateway that does not read, and no other (P9)", async () => {
       await serve({ outboxMax: 20 });
       const [slow, quick] = [watch(), watch()];
@@ -334,26 +151,6 @@ for (const [name, startMesh] of Object.entries(meshes)) {
       assert.equal((await slow.ended)?.code, Code.ResourceExhausted);
       session.begins("ann");
       await quick.until((received) => changesOf(received).includes("1: ann online"));
-    });
-
-    it("keeps when users were last seen, again until storage takes it", async () => {
-      session.online.add("ann");
-      await serve();
-      await settled();
-      storage.failure = new ConnectError("full", Code.ResourceExhausted);
-      clock.advance(1_000);
-      session.ends("ann");
-      await settled();
-      clock.advance(200);
-      await eventually(() => warnings.some((line) => line.includes("not kept yet")));
-      storage.failure = undefined;
-      await eventually(() => {
-        clock.advance(100);
-        return storage.seenMs.has("ann");
-      });
-      assert.equal(storage.seenMs.get("ann"), beganMs + 1_000);
-      clock.advance(20_000);
-      assert.equal(await shown("ann"), `ann offline ${beganMs + 1_000}`);
     });
 
     it("keeps what is not kept yet when it closes, and whoever is online as seen now", async () => {

@@ -1,7 +1,6 @@
 /** What is around presence in its tests: a session service that tells what the test says, and a storage of a few maps that fails on demand. */
-import type { Transport } from "@connectrpc/connect";
+import type { ServiceImpl, Transport } from "@connectrpc/connect";
 import { Code, ConnectError, createRouterTransport } from "@connectrpc/connect";
-import type { ServiceImpl } from "@connectrpc/connect";
 import { Pipe } from "../../mesh/pipe.ts";
 import { Ring } from "../../mesh/ring.ts";
 import type {
@@ -25,6 +24,10 @@ export class ScriptedSession {
   readonly online = new Set<string>();
   /** False: the list of who is online has no end. */
   completes = true;
+  /** True: nobody is told anything. */
+  away = false;
+  /** How many asked meanwhile. */
+  refused = 0;
   /** 0: none. */
   lostMsAgo = 0;
   readonly asked: WatchOnlineRequest[] = [];
@@ -34,6 +37,10 @@ export class ScriptedSession {
     publish: notHere,
     listSessions: notHere,
     watchOnline: (request) => {
+      if (this.away) {
+        this.refused += 1;
+        throw new ConnectError("session is away", Code.Unavailable);
+      }
       const { presenceIds, presenceId } = request;
       const ring = new Ring(presenceIds);
       const isTold = (userId: string) => presenceIds.length === 0 || ring.of(userId) === presenceId;
@@ -97,30 +104,39 @@ export class SmallStorage {
   /** Set: calls fail with it. */
   failure: ConnectError | undefined;
   calls = 0;
+  /** How often it was asked who may watch whom, and when users were last seen. */
+  filters = 0;
+  lookups = 0;
   /** Each call waits for it before it answers. */
   gate: Promise<void> = Promise.resolve();
+  readonly service: Pick<
+    ServiceImpl<typeof StorageService>,
+    "filterAcquainted" | "getLastSeen" | "putLastSeen"
+  > = {
+    filterAcquainted: async ({ userId, otherUserIds }) => {
+      this.filters += 1;
+      await this.#enter();
+      const known = this.acquainted.get(userId);
+      return { userIds: otherUserIds.filter((other) => known?.includes(other) ?? true) };
+    },
+    getLastSeen: async ({ userIds }) => {
+      this.lookups += 1;
+      await this.#enter();
+      const seen = userIds.map((userId) => ({
+        userId,
+        timeMs: BigInt(this.seenMs.get(userId) ?? 0),
+      }));
+      return { seen };
+    },
+    putLastSeen: async ({ seen }) => {
+      await this.#enter();
+      for (const { userId, timeMs } of seen)
+        this.seenMs.set(userId, Math.max(Number(timeMs), this.seenMs.get(userId) ?? 0));
+      return {};
+    },
+  };
   readonly transport: Transport = createRouterTransport(({ service }) => {
-    service(StorageService, {
-      filterAcquainted: async ({ userId, otherUserIds }) => {
-        await this.#enter();
-        const known = this.acquainted.get(userId);
-        return { userIds: otherUserIds.filter((other) => known?.includes(other) ?? true) };
-      },
-      getLastSeen: async ({ userIds }) => {
-        await this.#enter();
-        return {
-          seen: userIds.map((userId) => ({
-            userId,
-            timeMs: BigInt(this.seenMs.get(userId) ?? 0),
-          })),
-        };
-      },
-      putLastSeen: async ({ seen }) => {
-        await this.#enter();
-        for (const { userId, timeMs } of seen) this.seenMs.set(userId, Number(timeMs));
-        return {};
-      },
-    });
+    service(StorageService, this.service);
   });
 
   async #enter(): Promise<void> {

@@ -62,10 +62,17 @@ export class Bidi<I extends object, O> {
   }
 }
 
-const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+const boundMs = 15_000;
+
+/** Lets the event loop turn, after many turns with a pause: what is waited for may need the processor. */
+const turned = (before: number): Promise<void> =>
+  new Promise((go) => void (before < 500 ? setImmediate(go) : setTimeout(go, 2)));
 
 /** Lets the event loop turn until it is so, for a bounded while. */
 export async function eventually(isSo: () => boolean): Promise<void> {
-  for (const untilMs = performance.now() + 5_000; !isSo(); await turn())
+  const untilMs = performance.now() + boundMs;
+  for (let turns = 0; !isSo(); turns += 1) {
     if (performance.now() > untilMs) throw new Error(`it did not become so: ${isSo.toString()}`);
+    await turned(turns);
+  }
 }

@@ -1,0 +1,60 @@
+/** The contracts of the five services, by name. */
+import { createClient } from "@connectrpc/connect";
+import { sleep, systemClock } from "../../../mesh/clock.ts";
+import type { ServiceName } from "../../../mesh/directory.ts";
+import { PresenceService } from "../../../proto/gen/parley/presence/v1/presence_pb.ts";
+import { SessionService } from "../../../proto/gen/parley/session/v1/session_pb.ts";
+import { StorageService } from "../../../proto/gen/parley/storage/v1/storage_pb.ts";
+import { ScriptedSession, SmallStorage } from "../../presence/world.ts";
+import { type Contract, contract } from "./contract.ts";
+import { leaseSeconds, prefix } from "./ground.ts";
+import { presenceCases } from "./presence.ts";
+import { type PresencePlace, presenceClusterCases } from "./presence-cluster.ts";
+
+const everywhere = {
+  PARLEY_ETCD_PREFIX: prefix,
+  PARLEY_LEASE_SECONDS: String(leaseSeconds),
+  PARLEY_DRAIN_MS: "500",
+};
+
+const graceMs = 1_500;
+
+const presence = contract<PresencePlace>(
+  "presence",
+  PresenceService,
+  { ...everywhere, PARLEY_PRESENCE_GRACE_MS: String(graceMs), PARLEY_PRESENCE_WATCH_MAX: "3" },
+  {
+    ...Object.fromEntries(
+      Object.entries(presenceCases).map(([title, passes]) => [
+        title,
+        ({ world }: PresencePlace) => passes(world),
+      ]),
+    ),
+    ...presenceClusterCases,
+  },
+  async (ground) => {
+    const session = new ScriptedSession();
+    const storage = new SmallStorage();
+    await ground.serve("session", SessionService, session.service);
+    await ground.serve("storage", StorageService, storage.service);
+    return {
+      meet(tested) {
+        const world = {
+          client: createClient(PresenceService, ground.transport(tested.address)),
+          session,
+          storage,
+          graceMs,
+          watchMax: 3,
+          earlyMs: graceMs / 3,
+          // Of a loaded machine.
+          lateMs: 2_000,
+          now: () => systemClock.now(),
+          elapse: (ms: number) => sleep(systemClock, ms),
+        };
+        return { tested, world };
+      },
+    };
+  },
+);
+
+export const contracts: Partial<Readonly<Record<ServiceName, Contract>>> = { presence };

@@ -1,0 +1,110 @@
+/** `npm run conformance -- --service presence --address HOST:PORT`: tries whether a running process, in whichever language, keeps to the contract of a service. */
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { parseArgs } from "node:util";
+import { serviceNames } from "../../../mesh/directory.ts";
+import type { Settings } from "../../support/parley.ts";
+import type { Played } from "./contract.ts";
+import { contracts } from "./contracts.ts";
+import { within } from "../../support/within.ts";
+import { Ground } from "./ground.ts";
+import { endTitle } from "./process.ts";
+
+const usage = `npm run conformance -- --service ${serviceNames.join("|")} --address HOST:PORT [--etcd HOST:PORT] [-- COMMAND...]
+
+  --address  where the process under test listens for gRPC
+  --etcd     where the suite listens as etcd; 127.0.0.1:2390 if not given
+  COMMAND    starts the process, with its settings in the environment; without one, start it yourself`;
+
+const caseMs = 60_000;
+
+const { values, positionals: command } = parseArgs({
+  options: {
+    service: { type: "string" },
+    address: { type: "string" },
+    etcd: { type: "string", default: "127.0.0.1:2390" },
+  },
+  allowPositionals: true,
+});
+
+const placeOf = (address: string): [host: string, port: string] => {
+  const at = address.lastIndexOf(":");
+  return [address.slice(0, at), address.slice(at + 1)];
+};
+
+async function main(): Promise<number> {
+  const { service, address, etcd } = values;
+  const contract = Object.values(contracts).find(({ name }) => name === service);
+  if (contract === undefined || address === undefined || !address.includes(":")) {
+    console.error(usage);
+    return 2;
+  }
+  const [host, port] = placeOf(etcd);
+  const ground = await Ground.open(host, Number(port));
+  const played = await contract.play(ground);
+  const [meshHost, meshPort] = placeOf(address);
+  const settings: Settings = {
+    PARLEY_ETCD: ground.etcd.address,
+    PARLEY_MESH_HOST: meshHost,
+    PARLEY_MESH_PORT: meshPort,
+    PARLEY_SHARDS: String(ground.shards),
+    ...contract.settings,
+  };
+  const child = command.length === 0 ? undefined : started(command, settings);
+  if (child === undefined) {
+    console.log("Waiting for a process that was started with");
+    for (const [name, value] of Object.entries(settings)) console.log(`  ${name}=${value}`);
+  }
+  try {
+    await played.meet(address);
+    return await tried(contract.titles, played, child);
+  } finally {
+    child?.kill("SIGKILL");
+    await played.close();
+    await ground.close();
+  }
+}
+
+function started([name = "", ...args]: readonly string[], settings: Settings): ChildProcess {
+  const child = spawn(name, args, {
+    env: { ...process.env, ...settings },
+    stdio: ["ignore", "ignore", "inherit"],
+  });
+  process.once("exit", () => child.kill("SIGKILL"));
+  return child;
+}
+
+/** How many of them it does not keep to, 1 at most: the code that this process ends with. */
+async function tried(
+  titles: readonly string[],
+  played: Played,
+  child: ChildProcess | undefined,
+): Promise<number> {
+  let failed = 0;
+  const one = async (title: string, run: () => Promise<void>): Promise<void> => {
+    const beganMs = performance.now();
+    try {
+      await within(caseMs, title, run());
+      console.log(`  ok      ${title} (${Math.round(performance.now() - beganMs)} ms)`);
+    } catch (error) {
+      failed += 1;
+      console.log(`  FAILED  ${title}\n${error instanceof Error ? error.stack : String(error)}`);
+    }
+  };
+  for (const title of titles) await one(title, () => played.run(title));
+  if (child === undefined) console.log(`  skipped ${endTitle}: the process was not started here`);
+  else await one(endTitle, () => played.ends(() => endOf(child)));
+  const skipped = child === undefined ? ", 1 skipped" : "";
+  const all = titles.length + (child === undefined ? 0 : 1);
+  console.log(`${all - failed} passed, ${failed} failed${skipped}`);
+  return failed === 0 ? 0 : 1;
+}
+
+async function endOf(child: ChildProcess): Promise<void> {
+  const ended = once(child, "exit");
+  child.kill("SIGTERM");
+  const [code, signal]: unknown[] = await ended;
+  if (code !== 0) throw new Error(`it ended with ${String(code ?? signal)}, not 0`);
+}
+
+process.exitCode = await main();
