@@ -234,7 +234,7 @@ describe("package", () => {
         "cli/parley.js",
       ]
         .flatMap((path) => [
-          ...textOf(path).matchAll(/(?:\bfrom|\bimport)\s*\(?\s*["'](@?[a-z][\w./:@-]*)["']/g),
+          ...textOf(path).matchAll(/(?:\bfrom\s+|\bimport\s*\(?\s*)["'](@?[a-z][\w./:@-]*)["']/g),
         ])
         .map(([, name = ""]) => name)
         .filter((name) => !name.startsWith("node:"))
