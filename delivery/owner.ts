@@ -66,6 +66,11 @@ export class Owner {
     this.#dropped = dropped;
     this.#storage = createClient(StorageService, surroundings.transport(StorageService));
     this.#log = surroundings.log;
+    surroundings.metrics.level(
+      "parley_delivery_conversations",
+      "Conversations in memory.",
+      () => this.#held.size,
+    );
   }
 
   /** `routed` is the epoch that whoever asks knows the shard under; 0: it does not say. */

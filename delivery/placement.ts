@@ -37,6 +37,7 @@ interface Plan {
 export class Placement {
   readonly #surroundings: Surroundings;
   readonly #takeovers: Count;
+  readonly #moves: Count;
   readonly #parts: PlacementParts;
   readonly #peers: Peers;
   readonly #closing = new AbortController();
@@ -54,6 +55,15 @@ export class Placement {
     this.#takeovers = surroundings.metrics.count(
       "parley_delivery_takeovers_total",
       "Shards that were taken over from a process that is gone.",
+    );
+    this.#moves = surroundings.metrics.count(
+      "parley_delivery_moves_total",
+      "Shards that were handed over to another process.",
+    );
+    surroundings.metrics.level(
+      "parley_delivery_shards",
+      "Shards that the process owns.",
+      () => parts.ownership.owned.length,
     );
     this.#parts = parts;
     this.#peers = surroundings.peers(DeliveryService);
@@ -244,7 +254,10 @@ export class Placement {
       if (mine?.incarnation !== id || this.#surroundings.identity.id !== id) return;
       const next = placeOf(ringOf(this.#peers.present), shard) ?? id;
       try {
-        if ((await shards.replace(shard, mine, next)) !== undefined) return;
+        if ((await shards.replace(shard, mine, next)) !== undefined) {
+          this.#moves.add();
+          return;
+        }
         await shards.refresh(shard);
       } catch {
         await sleep(clock, Math.ceil(backoffMs * (0.5 + random.unit() / 2)), this.#closing.signal);

@@ -104,6 +104,7 @@ export class ChatCalls implements Calls {
     const kept =
       attachments > 0 ? await uploads.resolve(bytes, conversationId, caller.userId) : bytes;
     const asked = sendOperation(caller, conversationId, request, kept, replyToSeq);
+    if (request.retry) this.#parts.meter.retries.add();
     // While it waited its caller may have sent it by another gateway, to an owner who is none any more.
     const outcome = await this.#timed(attachments > 0 ? sentAgain(asked) : asked);
     if (outcome.case !== "sent") throw unexpected(outcome);

@@ -116,8 +116,9 @@ export class Requests {
     { replyToSeq }: CheckedContent,
     waited = false,
   ): void {
-    const { clock, delivery } = this.#parts;
+    const { clock, delivery, meter } = this.#parts;
     const { clientId, retry } = send;
+    if (retry) meter.retries.add();
     if (live.order?.mayGo(conversationId, clientId, retry, clock.monotonic()) === false) {
       const why = "an earlier message was refused: send that one again first, then this one";
       connection.failed(requestId, Code.Unavailable, why, heldBackMs);

@@ -22,13 +22,15 @@ const answer = (batchId: bigint, stage: Stage, error?: ConnectError): AppendResp
   message: error?.rawMessage ?? "",
 });
 
-/** How long the store takes to commit a batch. */
-export class AppendMeter {
+/** How long the store takes: for a batch, for each kind of call. */
+export class StoreMeter {
   readonly #clock: Clock;
   readonly #seconds: Spread;
+  readonly #metrics: Metrics;
 
   constructor(clock: Clock, metrics: Metrics) {
     this.#clock = clock;
+    this.#metrics = metrics;
     this.#seconds = metrics.spread(
       "parley_storage_commit_seconds",
       "From a batch to its being durable in the store.",
@@ -45,11 +47,26 @@ export class AppendMeter {
       told = true;
     };
   }
+
+  /** The handler, measured. */
+  timed<I, O>(call: string, handler: (request: I) => Promise<O>): (request: I) => Promise<O> {
+    const name = "parley_storage_call_seconds";
+    const what = "From a call other than a batch to its answer.";
+    const seconds = this.#metrics.spread(name, what, secondsBounds, { call });
+    return async (request) => {
+      const beganMs = this.#clock.monotonic();
+      try {
+        return await handler(request);
+      } finally {
+        seconds.observe((this.#clock.monotonic() - beganMs) / 1_000);
+      }
+    };
+  }
 }
 
 export function appendStream(
   store: Store,
-  meter: AppendMeter,
+  meter: StoreMeter,
   requests: AsyncIterable<AppendRequest>,
 ): AsyncIterable<AppendResponse> {
   const stream = new AppendStream(store, meter);
@@ -60,11 +77,11 @@ export function appendStream(
 class AppendStream {
   readonly answers = new Pipe<AppendResponse>(answersMax);
   readonly #store: Store;
-  readonly #meter: AppendMeter;
+  readonly #meter: StoreMeter;
   #underWay = 0;
   #fewer: (() => void) | undefined;
 
-  constructor(store: Store, meter: AppendMeter) {
+  constructor(store: Store, meter: StoreMeter) {
     this.#store = store;
     this.#meter = meter;
   }
