@@ -52,7 +52,7 @@ export class Meter {
     );
     this.pushes = metrics.count(
       "parley_gateway_pushes_total",
-      "Records pushed to devices, each device's by itself.",
+      "Records pushed over WebSockets, each device's by itself.",
     );
     const closes = "parley_gateway_closes_total";
     const what = "Connections that the gateway ended, by why.";

@@ -42,9 +42,3 @@ export const noMetrics: Metrics = {
   level: () => undefined,
   spread: () => nothing,
 };
-
-/** Whether the process can serve, in all processes. */
-export function countReady(metrics: Metrics, problems: () => readonly string[]): void {
-  const ready = (): number => (problems().length === 0 ? 1 : 0);
-  metrics.level("parley_ready", "1: it can serve; 0: /readyz says why not.", ready);
-}

@@ -13,7 +13,8 @@ import { Handlers } from "./handlers.ts";
 import { type HealthServer, serveHealth } from "./health-http.ts";
 import { Identity } from "./identity.ts";
 import { type MetricsServer, serveMetrics } from "./metrics-http.ts";
-import { countReady, noMetrics } from "./metrics.ts";
+import { noMetrics } from "./metrics.ts";
+import { countLease, countReady } from "./process-meter.ts";
 import type { Running, Surroundings } from "./lifecycle.ts";
 import type { LogLevel } from "./log.ts";
 import {
@@ -262,6 +263,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
       this.#ending.add("/metrics", closeMs, () => shown.close());
       this.#metrics = shown;
       countReady(shown.metrics, problems);
+      countLease(shown.metrics, clock, this.#identity, () => this.#standing?.renewedMs);
     }
     const credentials = this.#tls === undefined ? {} : { credentials: this.#tls.server };
     const server = await listening(

@@ -3,7 +3,6 @@ import { type DescService, create } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { pino } from "pino";
 import { type Pace, createDelivery, embeddedPace } from "../../delivery/index.ts";
-import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { Identity } from "../../mesh/identity.ts";
 import type { Running } from "../../mesh/lifecycle.ts";
@@ -30,6 +29,7 @@ import {
   Stage,
   StorageService,
 } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
+import { NotedMetrics } from "../support/noted-metrics.ts";
 
 /** Waits until `what` answers something; the test's own timeout is the bound. */
 export async function until<T>(what: () => T | undefined | false): Promise<T> {
@@ -80,6 +80,7 @@ export class World {
   /** What a search throws. */
   findFault: ConnectError | undefined;
   readonly random = seededRandom(1);
+  readonly metrics = new NotedMetrics();
   readonly identity = new Identity(this.random);
   readonly deliveries: PeerTable;
   readonly shards: NotedShards;
@@ -123,7 +124,7 @@ export class World {
       clock: this.clock,
       random,
       log: pino({ level: "silent" }),
-      metrics: noMetrics,
+      metrics: this.metrics,
       identity: this.identity,
       transport: () => transport,
       peers: ({ typeName }: DescService) =>

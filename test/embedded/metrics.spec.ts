@@ -1,12 +1,23 @@
 /** /metrics of a process: what it counts, that nothing names a user, that clients cannot see it, and that alerts and dashboard ask for what there is. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { pino } from "pino";
 import { createNodeClient } from "../../client/node.ts";
 import { type Parley, parleyConfig, startParley } from "../../embedded/index.ts";
+import { systemClock } from "../../mesh/clock.ts";
+import { serviceNames } from "../../mesh/directory.ts";
+import { Identity } from "../../mesh/identity.ts";
+import { serveMetrics } from "../../mesh/metrics-http.ts";
+import { countLease } from "../../mesh/process-meter.ts";
+import { systemRandom } from "../../mesh/random.ts";
+import { Connection } from "../../storage/cassandra/connection.ts";
+import type { Nodes } from "../../storage/cassandra/nodes.ts";
+import { Writer } from "../../storage/cassandra/writer.ts";
 import { newFolder, testSettings, tokenFor } from "../support/parley.ts";
-import { textOf } from "../support/tree.ts";
+import { root, textOf } from "../support/tree.ts";
 import { asked, within } from "../support/within.ts";
 
 const boundMs = 10_000;
@@ -96,6 +107,91 @@ describe("metrics", () => {
     assert.deepEqual(missing, []);
   });
 });
+
+/** The table in the documentation, a row for each name, from what the registry says of itself. */
+describe("the table of metrics", () => {
+  const document = "docs/operations.md";
+  const [begin, end] = ["<!-- metrics -->", "<!-- end of metrics -->"] as const;
+
+  /** Which processes have it. */
+  const whose = (name: string): string => {
+    const [service = ""] = name.replace("parley_", "").split("_");
+    if (serviceNames.some((one) => one === service)) return service;
+    return name.startsWith("parley_lease") ? "a cluster's" : "all";
+  };
+
+  /** All there are: of the whole service in one process, and what only a cluster's have. */
+  async function rows(): Promise<string[]> {
+    const folder = await newFolder();
+    const port = await freePort();
+    const settings = testSettings(folder.path, { PARLEY_METRICS_PORT: String(port) });
+    const parley = await startParley(parleyConfig(settings), { log });
+    const server = await serveMetrics({ host: "127.0.0.1", port: 0 });
+    try {
+      const { metrics } = server;
+      countLease(metrics, systemClock, new Identity(systemRandom), () => undefined);
+      const limits = { inFlightMax: 1, replication: 1 };
+      const outside = { clock: systemClock, random: systemRandom, log };
+      void new Writer(new Connection(noNodes, limits, outside), closed, log, metrics);
+      const texts = await Promise.all(
+        [port, server.port].map(async (one) =>
+          (await fetch(`http://127.0.0.1:${one}/metrics`)).text(),
+        ),
+      );
+      return texts.flatMap(rowsOf).sort();
+    } finally {
+      await server.close();
+      await parley.close();
+      await folder.remove();
+    }
+  }
+
+  function rowsOf(text: string): string[] {
+    const lines = text.split("\n");
+    return lines.flatMap((line) => {
+      const [, name = "", what = ""] = /^# HELP (parley_\w+) (.+)$/.exec(line) ?? [];
+      if (name === "") return [];
+      const kind = lines.find((one) => one.startsWith(`# TYPE ${name} `))?.split(" ")[3] ?? "";
+      const series = lines.find((one) => new RegExp(`^${name}(_bucket)?\\{`).test(one)) ?? "";
+      const labels = [...series.matchAll(/[{,](\w+)=/g)].map(([, label = ""]) => label);
+      const shown = labels.filter((label) => label !== "le");
+      const labelled = shown.length === 0 ? name : `${name}{${shown.join(",")}}`;
+      return [`| \`${labelled}\` | ${kind} | ${whose(name)} | ${what} |`];
+    });
+  }
+
+  /** Rows without the padding that the formatter adds. */
+  const bare = (table: string): string[] =>
+    table
+      .trim()
+      .split("\n")
+      .map((row) => row.replace(/-{3,}/g, "---").replace(/ +/g, " ").trim());
+
+  it("is the registry: else run with UPDATE=1", async () => {
+    const expected = [
+      "| metric | kind | of | what |",
+      "| --- | --- | --- | --- |",
+      ...(await rows()),
+    ];
+    assert.ok(expected.length > 35);
+    const [before, rest = ""] = textOf(document).split(begin);
+    const [table = "", after] = rest.split(end);
+    assert.ok(before !== undefined && after !== undefined, `${document} has no ${begin} … ${end}`);
+    if (process.env["UPDATE"] !== "1") return assert.deepEqual(bare(table), expected.flatMap(bare));
+    const next = `${before}${begin}\n\n${expected.join("\n")}\n\n${end}${after}`;
+    writeFileSync(join(root, document), next);
+  });
+});
+
+const log = pino({ level: "silent" });
+const closed = new AbortController().signal;
+const noNodes: Nodes = {
+  execute: () => Promise.reject(new Error("there is none")),
+  batch: () => Promise.reject(new Error("there is none")),
+  up: 0,
+  look: () => undefined,
+  shutdown: () => Promise.resolve(),
+};
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");

@@ -61,12 +61,16 @@ describe("keepStream", () => {
     const signals: AbortSignal[] = [];
     const random = { unit: () => 0, bytes: () => new Uint8Array() };
     const second = new Event();
-    const stream = keepStream({ clock, random, log, metrics: noMetrics }, "test", async (signal) => {
-      signals.push(signal);
-      if (signals.length === 1) return;
-      second.happen();
-      await fired(signal);
-    });
+    const stream = keepStream(
+      { clock, random, log, metrics: noMetrics },
+      "test",
+      async (signal) => {
+        signals.push(signal);
+        if (signals.length === 1) return;
+        second.happen();
+        await fired(signal);
+      },
+    );
     await turn();
     assert.equal(signals[0]?.aborted, true);
     clock.advance(100);
