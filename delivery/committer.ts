@@ -181,12 +181,14 @@ export class Committer {
     const drafts = this.#ready();
     if (drafts.length === 0) return;
     const writes: ConversationWrite[] = [];
+    const traces: Uint8Array[] = [];
     let records = 0;
     for (const draft of drafts) {
       this.#gathering.delete(draft.conversation);
       this.#busy.add(draft.conversation);
       const write = draft.write();
       records += draft.cells.length;
+      if (draft.traces !== undefined) traces.push(...draft.traces);
       if (write !== undefined) writes.push(write);
     }
     this.#lastBatchId += 1n;
@@ -195,6 +197,7 @@ export class Committer {
       batchId: this.#lastBatchId,
       incarnation: this.#surroundings.identity.id,
       writes,
+      traces,
     };
     this.#sizes.observe(writes.length);
     this.#records.observe(records);

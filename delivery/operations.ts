@@ -138,6 +138,7 @@ export class Operations {
     );
     if (verdict.kind === "appended") {
       draft.take(verdict.cell, asked.origin, conversation.audience);
+      if (to.trace !== undefined) draft.follow(to.trace);
       draft.touched.add(asked.userId);
     }
     if (verdict.kind === "duplicate") this.#duplicates.add();

@@ -16,6 +16,7 @@ import { Connections } from "./connections.ts";
 import { Uploads } from "./content.ts";
 import { DeliveryLinks } from "./delivery-links.ts";
 import { Elsewhere } from "./elsewhere.ts";
+import { Following } from "./following.ts";
 import { FrameWriter } from "./frames.ts";
 import { Meter } from "./meter.ts";
 import { SessionLinks } from "./session-links.ts";
@@ -78,6 +79,7 @@ export class ChatGateway implements Gateway {
     const base = {
       config,
       meter,
+      following: new Following(surroundings),
       clock,
       random,
       log,

@@ -150,7 +150,8 @@ export class SessionLink<A extends Announced> {
       if (announced !== undefined) this.#told.attached(this, announced);
     }
     let isFirst = true;
-    for (const { connections, payload } of pushes) {
+    for (const pushed of pushes) {
+      const { connections, payload } = pushed;
       if (payload === undefined) continue;
       if (isFirst && payload.payload.case === "record") {
         isFirst = false;
@@ -164,6 +165,7 @@ export class SessionLink<A extends Announced> {
         if (isResync) this.#told.resync(announced);
         else announced.recipient.push(push, nowMs);
       }
+      if (pushed.trace !== undefined) this.#arrivals.followed(pushed.trace, pushed);
     }
     for (const number of replaced) {
       const announced = this.#present.get(number);

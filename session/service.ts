@@ -202,9 +202,21 @@ export class SessionServer implements Running<typeof SessionService> {
 
   #route(publications: readonly Publication[], commits: OpenCommits): void {
     for (const publication of publications) {
-      this.registry.route(publication);
+      if (publication.trace === undefined) this.registry.route(publication);
+      else this.#routeFollowed(publication, publication.trace);
       if (publication.commit !== 0n) commits.passed(publication.commit, publication.userIds);
     }
+  }
+
+  #routeFollowed(publication: Publication, trace: Uint8Array): void {
+    const record = publication.payload?.payload;
+    const span = this.#surroundings.tracer?.step(trace, "session publish", {
+      "parley.conversation": record?.case === "record" ? record.value.conversationId : "",
+      "parley.seq": record?.case === "record" ? record.value.seq : 0,
+      "parley.users": publication.userIds.length,
+    });
+    this.registry.route({ ...publication, trace: span?.context ?? trace });
+    span?.end();
   }
 
   #indexed(indexed: readonly bigint[], commits: OpenCommits): void {

@@ -7,6 +7,8 @@ import { Stage } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { UnknownOutcome } from "./errors.ts";
 import { type Metrics, type Spread, secondsBounds } from "../mesh/metrics.ts";
 import type { Clock } from "../mesh/clock.ts";
+import type { Surroundings } from "../mesh/lifecycle.ts";
+import type { Span, Tracer } from "../mesh/trace.ts";
 import type { Store } from "./ports.ts";
 
 /** Batches of one stream that may be under way; more are not read before one is answered. */
@@ -27,8 +29,10 @@ export class StoreMeter {
   readonly #clock: Clock;
   readonly #seconds: Spread;
   readonly #metrics: Metrics;
+  readonly #tracer: Tracer | undefined;
 
-  constructor(clock: Clock, metrics: Metrics) {
+  constructor({ clock, metrics, tracer }: Pick<Surroundings, "clock" | "metrics" | "tracer">) {
+    this.#tracer = tracer;
     this.#clock = clock;
     this.#metrics = metrics;
     this.#seconds = metrics.spread(
@@ -46,6 +50,14 @@ export class StoreMeter {
       if (!told) this.#seconds.observe((this.#clock.monotonic() - beganMs) / 1_000);
       told = true;
     };
+  }
+
+  /** The steps of those of a batch that are followed; undefined: none is. */
+  followed({ traces, writes }: AppendRequest): readonly Span[] | undefined {
+    const tracer = this.#tracer;
+    if (tracer === undefined || traces.length === 0) return undefined;
+    const attributes = { "parley.conversations": writes.length };
+    return traces.map((trace) => tracer.step(trace, "storage append", attributes));
   }
 
   /** The handler, measured. */
@@ -107,15 +119,19 @@ class AppendStream {
 
   async #keep(request: AppendRequest): Promise<void> {
     const { batchId } = request;
+    const spans = this.#meter.followed(request);
     try {
       const committed = this.#meter.began();
       await this.#store.append(request, () => {
         committed();
+        spans?.forEach((span) => span.note("committed"));
         this.#answer(answer(batchId, Stage.COMMITTED));
       });
       committed();
+      spans?.forEach((span) => span.end());
       this.#answer(answer(batchId, Stage.INDEXED));
     } catch (error) {
+      spans?.forEach((span) => span.end(ConnectError.from(error).rawMessage));
       // Another instance knows better what became of it: the caller sends it again there.
       if (error instanceof UnknownOutcome) this.answers.end(unavailable(error.message));
       else this.#answer(answer(batchId, Stage.FAILED, ConnectError.from(error)));

@@ -46,11 +46,11 @@ const summedRows = 500;
 
 /** The service over a store, which it closes with itself. */
 export function createStorage(
-  { clock, metrics }: Surroundings,
+  surroundings: Surroundings,
   { store, media }: StorageDeps,
 ): Running<typeof StorageService> {
   return {
-    service: handlers(clock, new StoreMeter(clock, metrics), store, media),
+    service: handlers(surroundings.clock, new StoreMeter(surroundings), store, media),
     start: () => Promise.resolve(),
     problems: () => store.problems(),
     close: () => store.close(),

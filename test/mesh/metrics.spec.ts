@@ -69,10 +69,10 @@ it("a lease's age grows until it is renewed, and its loss is counted", () => {
   const metrics = new NotedMetrics();
   const clock = new ManualClock();
   const identity = new Identity(seededRandom(1));
-  let renewedMs: number | undefined;
-  countLease(metrics, clock, identity, () => renewedMs);
+  const lease: { renewedMs?: number } = {};
+  countLease(metrics, clock, identity, () => lease.renewedMs);
   assert.ok(Number.isNaN(metrics.of("parley_lease_age_seconds")));
-  renewedMs = clock.monotonic();
+  lease.renewedMs = clock.monotonic();
   clock.advance(2_500);
   assert.equal(metrics.of("parley_lease_age_seconds"), 2.5);
   assert.equal(metrics.of("parley_leases_lost_total"), 0);
