@@ -210,6 +210,10 @@ class OperationTask implements Task {
     return this.#operations.run(conversation, this.#asked, this.#to);
   }
 
+  get trace(): Uint8Array | undefined {
+    return this.#to.trace;
+  }
+
   refuse(error: ConnectError): void {
     this.#to.refuse(this.#asked.operationId, this.#asked.conversationId, error);
   }

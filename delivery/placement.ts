@@ -193,7 +193,11 @@ export class Placement {
     }
     if (this.#surroundings.identity.id !== id || this.#closing.signal.aborted) return;
     if ((await shards.replace(shard, owner, id)) === undefined) await shards.refresh(shard);
-    else if (owner !== undefined) this.#takeovers.add();
+    else if (owner !== undefined) {
+      this.#takeovers.add();
+      const { log } = this.#surroundings;
+      log.debug({ shard, incarnation: owner.incarnation }, "a shard was taken over");
+    }
   }
 
   #revokeOnce(incarnation: string): Promise<void> {
@@ -256,6 +260,7 @@ export class Placement {
       try {
         if ((await shards.replace(shard, mine, next)) !== undefined) {
           this.#moves.add();
+          this.#surroundings.log.debug({ shard, to: next }, "a shard was handed over");
           return;
         }
         await shards.refresh(shard);

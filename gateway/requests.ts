@@ -163,7 +163,7 @@ export class Requests {
           this.#operate(connection, live, sending, bytes, true);
         return;
       }
-      const { code, rawMessage } = this.#public(found.reason);
+      const { code, rawMessage } = this.#public(found.reason, connection);
       const afterMs = retryAfterMs(ConnectError.from(found.reason));
       new SendWaiting(
         this.#parts,
@@ -296,14 +296,15 @@ export class Requests {
   }
 
   #fail(connection: Connection, requestId: number, error: unknown): void {
-    const { code, rawMessage } = this.#public(error);
+    const { code, rawMessage } = this.#public(error, connection);
     connection.failed(requestId, code, rawMessage, retryAfterMs(ConnectError.from(error)));
   }
 
   /** What the client may see of an error; the rest goes to the log. */
-  #public(error: unknown): ConnectError {
+  #public(error: unknown, { number, userId }: Connection): ConnectError {
     const shown = publicError(error);
-    if (shown.code === Code.Internal) this.#parts.log.error({ err: error }, "a call failed");
+    if (shown.code === Code.Internal)
+      this.#parts.log.error({ err: error, connection: number, userId }, "a call failed");
     return shown;
   }
 }

@@ -106,6 +106,8 @@ export class ChatGateway implements Gateway {
       admitted: (connection, state) => admission.admitted(connection, state),
       asked: (connection, live, frame) => requests.asked(connection, live, frame),
       left(connection) {
+        const { number, userId, deviceId } = connection;
+        log.debug({ connection: number, userId, deviceId }, "a device is gone");
         session.detach(connection);
         presence.ended(connection.number);
         connections.leave(connection);

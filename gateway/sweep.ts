@@ -101,7 +101,10 @@ export class Sweep {
         if (sum !== undefined) known.set(userId, sum);
       });
     } catch (error) {
-      this.#parts.log.warn({ err: error }, "heartbeats go without head sums");
+      this.#parts.log.warn(
+        { err: error, users: userIds.length },
+        "heartbeats go without head sums",
+      );
     }
     for (const one of some) one.heartbeat(known.get(one.userId));
   }
@@ -133,7 +136,8 @@ export class Sweep {
         });
       });
     } catch (error) {
-      log.warn({ err: error }, "what was not acked could not be pushed again");
+      const conversationIds = some.map(({ conversationId }) => conversationId);
+      log.warn({ err: error, conversationIds }, "what was not acked could not be pushed again");
     }
   }
 }

@@ -426,7 +426,7 @@ export class World {
   readonly #mesh: LocalMesh;
   readonly #devices: Device[] = [];
 
-  constructor(config: Partial<GatewayConfig> = {}, wire = false) {
+  constructor(config: Partial<GatewayConfig> = {}, wire = false, log = silent) {
     this.#mesh = new LocalMesh({ clock: this.clock, wire });
     this.#mesh.serve(DeliveryService, {
       exchange: this.delivery.exchange,
@@ -453,7 +453,7 @@ export class World {
       {
         clock: this.clock,
         random: seededRandom(1),
-        log: silent,
+        log,
         metrics: this.metrics,
         identity: this.identity,
         transport: (service) => this.#mesh.transport(service),
