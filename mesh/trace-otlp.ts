@@ -18,7 +18,7 @@ import {
 import type { Clock } from "./clock.ts";
 import type { Surroundings } from "./lifecycle.ts";
 import type { Count } from "./metrics.ts";
-import type { TraceConfig } from "./trace-config.ts";
+import type { TraceConfig, Tracing } from "./trace-config.ts";
 import type { Attributes, Span, Tracer } from "./trace.ts";
 
 /** Spans that wait; beyond, they are lost. */
@@ -34,7 +34,11 @@ const driftMs = 50;
 type Outside = Pick<Surroundings, "clock" | "random" | "log" | "metrics" | "identity">;
 
 /** `service` names the process to whoever looks at the traces. */
-export function openOtlp({ url, ratio }: TraceConfig, service: string, outside: Outside) {
+export function openOtlp(
+  { url, ratio }: TraceConfig,
+  service: string,
+  outside: Outside,
+): Tracing & { readonly tracer: Tracer } {
   const { clock, random, identity } = outside;
   const idOf = (bytes: number): string => Buffer.from(random.bytes(bytes)).toString("hex");
   const own = { "service.name": service, "service.instance.id": identity.id };

@@ -54,7 +54,8 @@ async function writeAll(alice: Device, bob: Device, url: string): Promise<void> 
   await postCall(url, `${token.slice(0, -3)}xyz`, "Send", { content: { text: written } });
 }
 
-it("logs have ids, and neither what people write nor tokens", async () => {
+it("logs have ids, and neither what people write nor tokens", async function () {
+  this.timeout(60_000);
   const folder = await newFolder();
   const receiver = await TraceReceiver.open();
   const lines: Line[] = [];
