@@ -71,6 +71,18 @@ for (const [mode, start] of modes.entries()) {
       assert.ok([alone, apart].includes(hops.map(({ service }) => service).join()));
     });
 
+    it("are of calls over Connect, too, and say why a message was refused", async () => {
+      await open("1");
+      const alice = await town.onConnect("alice");
+      const content = { text: "Hello", replyToSeq: 9 };
+      await assert.rejects(alice.send({ ...textTo("bob", ""), content }));
+      await spans("gateway send", "delivery send");
+      const [first, kept] = [receiver.one("gateway send"), receiver.one("delivery send")];
+      assert.equal(kept.parentSpanId, first.spanId);
+      assert.match(first.fault, /^reply_to_seq 9 is beyond/);
+      assert.equal(kept.fault, first.fault);
+    });
+
     it("are of no message where chance says so", async () => {
       await open("0");
       const [alice, bob] = [await town.onSocket("alice"), await town.onSocket("bob")];
