@@ -67,7 +67,7 @@ export async function stop(started: Started): Promise<void> {
   clearTimeout(timer);
 }
 
-async function freePort(): Promise<number> {
+export async function freePort(): Promise<number> {
   const server = createServer();
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -105,10 +105,14 @@ const raisedLimits = {
 };
 
 /** The whole of Parley in one process, as `npm start` runs it, with a store in `directory`. */
-export async function startParley(directory: string, secret: string): Promise<Serving> {
+export async function startParley(
+  directory: string,
+  secret: string,
+  settings: Readonly<Record<string, string>> = {},
+): Promise<Serving> {
   const [port, meshPort] = [await freePort(), await freePort()];
   const flags = ["--port", port, "--mesh-port", meshPort, "--data", directory].map(String);
-  const env = { ...process.env, ...raisedLimits, PARLEY_JWT_SECRET: secret };
+  const env = { ...process.env, ...raisedLimits, PARLEY_JWT_SECRET: secret, ...settings };
   const started = start(0, [fileOf("../cli/main"), "start", ...flags], env, false);
   try {
     await ready(`http://127.0.0.1:${port}/readyz`, started);

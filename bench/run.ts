@@ -6,14 +6,8 @@ import { measurable } from "./cpu.ts";
 import { loadNow, machine } from "./machine.ts";
 import { generate, pins, startParley, startRelay, type Serving } from "./processes.ts";
 import { printed, sound, type Goal, type Report, type Row } from "./report.ts";
-import {
-  fullScale,
-  quickScale,
-  scenarios,
-  type Scale,
-  type ScenarioName,
-  type Stage,
-} from "./scenarios.ts";
+import { scenarios, type ScenarioName } from "./scenarios.ts";
+import { fullScale, quickScale, type Scale, type Stage } from "./stage.ts";
 
 export interface BenchOptions {
   /** All but `relay`, which `direct` contains, where it is missing. */
@@ -76,11 +70,11 @@ function stageOf(options: BenchOptions, scale: Scale, directory: string): Stage 
     scale,
     nextRun: () => `${run}${(runs++).toString(36)}`,
     relay: async () => blind(await startRelay()),
-    parley: async () => {
+    parley: async (settings) => {
       if (options.url !== undefined) return running(options, options.url);
       const store = join(directory, String(stores++));
       mkdirSync(store);
-      return blind(await startParley(store, secret));
+      return blind(await startParley(store, secret, settings));
     },
     generate: (job, what) => {
       options.progress(what);

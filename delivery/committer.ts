@@ -8,7 +8,7 @@ import type { Conversation } from "./conversation.ts";
 import { Draft } from "./draft.ts";
 import type { Cancel } from "../mesh/clock.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
-import { type Spread, secondsBounds, sizeBounds } from "../mesh/metrics.ts";
+import { type Count, type Spread, secondsBounds, sizeBounds } from "../mesh/metrics.ts";
 import { Pipe } from "../mesh/pipe.ts";
 import { type KeptStream, keepStream } from "../mesh/stream.ts";
 import { moved, retryAfterHeader } from "../mesh/errors.ts";
@@ -55,6 +55,9 @@ export class Committer {
   readonly #pace: Pace;
   readonly #events: CommitterEvents;
   readonly #sizes: Spread;
+  readonly #records: Spread;
+  readonly #again: Count;
+  readonly #failures: Count;
   readonly #commitSeconds: Spread;
   readonly #gathering = new Map<Conversation, Draft>();
   readonly #underWay = new Map<bigint, Batch>();
@@ -76,6 +79,24 @@ export class Committer {
       "parley_delivery_batch_conversations",
       "Conversations in a batch that is handed to storage.",
       sizeBounds,
+    );
+    this.#records = metrics.spread(
+      "parley_delivery_batch_records",
+      "Records in a batch that is handed to storage.",
+      sizeBounds,
+    );
+    this.#again = metrics.count(
+      "parley_delivery_batches_again_total",
+      "Batches that were handed to storage again: the stream broke before their answer.",
+    );
+    this.#failures = metrics.count(
+      "parley_delivery_failed_batches_total",
+      "Batches of which storage kept nothing.",
+    );
+    metrics.level(
+      "parley_delivery_batches",
+      "Batches that wait for storage's answer.",
+      () => this.#underWay.size,
     );
     this.#commitSeconds = metrics.spread(
       "parley_delivery_commit_seconds",
@@ -105,9 +126,12 @@ export class Committer {
 
   start(): void {
     const storage = createClient(StorageService, this.#surroundings.transport(StorageService));
-    this.#stream = keepStream(this.#surroundings, "append", async (signal) => {
+    this.#stream = keepStream(this.#surroundings, "delivery to storage", async (signal) => {
       const requests = (this.#requests = new Pipe<AppendRequest>(2 * this.#pace.batchesMax + 2));
-      for (const { request } of this.#underWay.values()) requests.offer(request);
+      for (const { request } of this.#underWay.values()) {
+        this.#again.add();
+        requests.offer(request);
+      }
       this.#flush();
       try {
         for await (const response of storage.append(requests, { signal })) this.#answered(response);
@@ -157,10 +181,14 @@ export class Committer {
     const drafts = this.#ready();
     if (drafts.length === 0) return;
     const writes: ConversationWrite[] = [];
+    const traces: Uint8Array[] = [];
+    let records = 0;
     for (const draft of drafts) {
       this.#gathering.delete(draft.conversation);
       this.#busy.add(draft.conversation);
       const write = draft.write();
+      records += draft.cells.length;
+      if (draft.traces !== undefined) traces.push(...draft.traces);
       if (write !== undefined) writes.push(write);
     }
     this.#lastBatchId += 1n;
@@ -169,8 +197,10 @@ export class Committer {
       batchId: this.#lastBatchId,
       incarnation: this.#surroundings.identity.id,
       writes,
+      traces,
     };
     this.#sizes.observe(writes.length);
+    this.#records.observe(records);
     const beganMs = this.#surroundings.clock.monotonic();
     this.#underWay.set(request.batchId, { request, drafts, beganMs, committed: false });
     this.#requests.offer(request);
@@ -211,6 +241,7 @@ export class Committer {
     if (batch === undefined) return;
     if (response.stage === Stage.FAILED) {
       this.#end(batch);
+      this.#failures.add();
       const error = failure(response);
       this.#events.failed(batch.drafts, error);
       if (error.code === Code.Aborted) this.#events.revoked(batch.request.incarnation);

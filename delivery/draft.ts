@@ -12,6 +12,8 @@ export interface Answerer {
   refuse(operationId: number, conversationId: string, error: ConnectError): void;
   /** Why a send must not be taken now, after what was refused before it; undefined: it may. */
   refusalOf(send: Operation): ConnectError | undefined;
+  /** What goes along with the message, where it is followed. */
+  readonly trace?: Uint8Array;
 }
 
 /** A record for the members' devices, but for the connection that made it. */
@@ -19,6 +21,8 @@ export interface NewRecord {
   readonly cell: Cell;
   readonly origin: string;
   readonly audience: string[];
+  /** What goes along with it, where it is followed. */
+  trace: Uint8Array | undefined;
 }
 
 const noUsers: string[] = [];
@@ -40,6 +44,8 @@ export class Draft {
   readonly touched = new Set<string>();
   /** The members before a change after which they are too many for index rows: their rows say so once. */
   before: readonly string[] = noUsers;
+  /** Of the messages in it that are followed. */
+  traces: Uint8Array[] | undefined;
   /** The head that is committed once the batch is. */
   headSeq = 0;
 
@@ -81,7 +87,14 @@ export class Draft {
     this.cells.push(cell);
     if (before.length <= smallGroupMax && memberCount > smallGroupMax) this.before = before;
     const told = removed.length === 0 ? audience : [...new Set([...before, ...audience])];
-    this.records.push({ cell, origin, audience: told });
+    this.records.push({ cell, origin, audience: told, trace: undefined });
+  }
+
+  /** The record that was taken last is followed. */
+  follow(trace: Uint8Array): void {
+    const last = this.records.at(-1);
+    if (last !== undefined) last.trace = trace;
+    (this.traces ??= []).push(trace);
   }
 
   /** Whether only cursors moved, which can wait for company. */

@@ -6,7 +6,11 @@ import type { Surroundings } from "../mesh/lifecycle.ts";
 import { type Peers, ringOf } from "../mesh/peers.ts";
 import type { Ring } from "../mesh/ring.ts";
 import type { Cursor } from "../proto/gen/parley/v1/record_pb.ts";
-import { type Payload, SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
+import {
+  type Payload,
+  type Publication,
+  SessionService,
+} from "../proto/gen/parley/session/v1/session_pb.ts";
 import { Publisher } from "./publisher.ts";
 
 /** In larger groups cursors are told together, once in a while. */
@@ -75,7 +79,7 @@ export class Fanout {
   /** Pushes the records of a committed batch. `commit` is 0 where they are indexed already. */
   records(drafts: Draft[], commit: bigint): void {
     for (const { conversation, records } of drafts) {
-      for (const { cell, origin, audience } of records) {
+      for (const { cell, origin, audience, trace } of records) {
         const { seq, record } = cell;
         const value = {
           $typeName: "parley.session.v1.RecordPayload" as const,
@@ -83,7 +87,7 @@ export class Fanout {
           seq,
           record,
         };
-        this.#publish(audience, origin, { case: "record", value }, commit);
+        this.#publish(audience, origin, { case: "record", value }, commit, trace);
       }
     }
   }
@@ -198,16 +202,19 @@ export class Fanout {
     exceptOrigin: string,
     payload: Payload["payload"],
     commit = 0n,
+    trace?: Uint8Array,
   ): void {
     for (const { publisher, userIds } of this.#sharesOf(audience)) {
-      publisher.tell({
+      const publication: Publication = {
         $typeName: "parley.session.v1.Publication",
         userIds,
         exceptOrigin,
         onlyOrigin: "",
         payload: { $typeName: "parley.session.v1.Payload", payload },
         commit,
-      });
+      };
+      if (trace !== undefined) publication.trace = trace;
+      publisher.tell(publication);
       if (commit !== 0n) this.#note(commit, publisher);
     }
   }

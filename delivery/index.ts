@@ -1,6 +1,7 @@
 /** Delivery: order, duplicates, commit, fan-out, cursors. */
-import { createClient } from "@connectrpc/connect";
+import { type ConnectError, createClient } from "@connectrpc/connect";
 import { Committer, type CommitterEvents, type Pace } from "./committer.ts";
+import type { Draft } from "./draft.ts";
 import type { DeliveryConfig } from "./config.ts";
 import { Fanout } from "./fanout.ts";
 import { Operations } from "./operations.ts";
@@ -18,6 +19,7 @@ export { type DeliveryConfig, deliveryConfig } from "./config.ts";
 export type { Pace } from "./committer.ts";
 
 const sweepMs = 10_000;
+const saidEveryMs = 10_000;
 /** How long batches under way may take when the process closes. */
 const closeMs = 5_000;
 
@@ -44,6 +46,7 @@ class Delivery implements Running<typeof DeliveryService> {
   readonly #fanout: Fanout;
   readonly #placement: Placement;
   #cancelSweep: Cancel = () => undefined;
+  #saidMs = -saidEveryMs;
 
   constructor(
     surroundings: Surroundings,
@@ -106,6 +109,16 @@ class Delivery implements Running<typeof DeliveryService> {
     await this.#fanout.close();
   }
 
+  /** Of one trouble now and then: while a disk is full every batch fails. */
+  #say(drafts: readonly Draft[], { code, rawMessage: reason }: ConnectError): void {
+    const { clock, log } = this.#surroundings;
+    if (clock.monotonic() - this.#saidMs < saidEveryMs) return;
+    this.#saidMs = clock.monotonic();
+    const [first] = drafts;
+    const ids = { conversations: drafts.length, conversationId: first?.conversation.id };
+    log.warn({ ...ids, code, reason }, "a batch was not kept");
+  }
+
   #events(): CommitterEvents {
     return {
       committed: (drafts, commit) => this.#fanout.records(drafts, commit),
@@ -117,6 +130,7 @@ class Delivery implements Running<typeof DeliveryService> {
         this.#owner.progress();
       },
       failed: (drafts, error) => {
+        this.#say(drafts, error);
         for (const draft of drafts) {
           draft.fail(error);
           this.#owner.drop(draft.conversation, error);

@@ -138,6 +138,7 @@ export class Operations {
     );
     if (verdict.kind === "appended") {
       draft.take(verdict.cell, asked.origin, conversation.audience);
+      if (to.trace !== undefined) draft.follow(to.trace);
       draft.touched.add(asked.userId);
     }
     if (verdict.kind === "duplicate") this.#duplicates.add();
@@ -207,6 +208,10 @@ class OperationTask implements Task {
 
   run(conversation: Conversation): Promise<void> | void {
     return this.#operations.run(conversation, this.#asked, this.#to);
+  }
+
+  get trace(): Uint8Array | undefined {
+    return this.#to.trace;
   }
 
   refuse(error: ConnectError): void {

@@ -11,6 +11,7 @@ import type { Ownership } from "./ownership.ts";
 import { decodeRecord } from "./record.ts";
 import { moved, noConversation, overloaded, publicError } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
+import { traceIdOf } from "../mesh/trace.ts";
 import { type Cell, Kind, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
 /** One operation on a conversation. */
@@ -18,6 +19,8 @@ export interface Task {
   /** Runs when the conversation is there and the operations before are done; a promise holds up those behind. May throw. */
   run(conversation: Conversation): Promise<void> | void;
   refuse(error: ConnectError): void;
+  /** Where it is a message that is followed. */
+  readonly trace?: Uint8Array | undefined;
 }
 
 interface Held {
@@ -66,6 +69,11 @@ export class Owner {
     this.#dropped = dropped;
     this.#storage = createClient(StorageService, surroundings.transport(StorageService));
     this.#log = surroundings.log;
+    surroundings.metrics.level(
+      "parley_delivery_conversations",
+      "Conversations in memory.",
+      () => this.#held.size,
+    );
   }
 
   /** `routed` is the epoch that whoever asks knows the shard under; 0: it does not say. */
@@ -170,10 +178,10 @@ export class Owner {
       if (more !== undefined)
         this.#holdUp(
           held,
-          more.catch((error: unknown) => task.refuse(this.#public(error))),
+          more.catch((error: unknown) => task.refuse(this.#public(error, held, task))),
         );
     } catch (error) {
-      task.refuse(this.#public(error));
+      task.refuse(this.#public(error, held, task));
     }
   }
 
@@ -182,13 +190,16 @@ export class Owner {
     held.waiting ??= [];
     until.then(
       () => this.#resume(held),
-      (error: unknown) => this.drop(held.conversation, this.#public(error)),
+      (error: unknown) => this.drop(held.conversation, this.#public(error, held)),
     );
   }
 
   /** What a client may see of it: of a fault of ours nothing, which is for the log. */
-  #public(error: unknown): ConnectError {
-    if (!(error instanceof ConnectError)) this.#log.error({ err: error }, "an operation failed");
+  #public(error: unknown, { shard, conversation }: Held, task?: Task): ConnectError {
+    const conversationId = conversation.id;
+    const traceId = task?.trace && traceIdOf(task.trace);
+    if (!(error instanceof ConnectError))
+      this.#log.error({ err: error, conversationId, shard, traceId }, "an operation failed");
     return publicError(error);
   }
 

@@ -37,6 +37,7 @@ interface Plan {
 export class Placement {
   readonly #surroundings: Surroundings;
   readonly #takeovers: Count;
+  readonly #moves: Count;
   readonly #parts: PlacementParts;
   readonly #peers: Peers;
   readonly #closing = new AbortController();
@@ -54,6 +55,15 @@ export class Placement {
     this.#takeovers = surroundings.metrics.count(
       "parley_delivery_takeovers_total",
       "Shards that were taken over from a process that is gone.",
+    );
+    this.#moves = surroundings.metrics.count(
+      "parley_delivery_moves_total",
+      "Shards that were handed over to another process.",
+    );
+    surroundings.metrics.level(
+      "parley_delivery_shards",
+      "Shards that the process owns.",
+      () => parts.ownership.owned.length,
     );
     this.#parts = parts;
     this.#peers = surroundings.peers(DeliveryService);
@@ -183,7 +193,11 @@ export class Placement {
     }
     if (this.#surroundings.identity.id !== id || this.#closing.signal.aborted) return;
     if ((await shards.replace(shard, owner, id)) === undefined) await shards.refresh(shard);
-    else if (owner !== undefined) this.#takeovers.add();
+    else if (owner !== undefined) {
+      this.#takeovers.add();
+      const { log } = this.#surroundings;
+      log.debug({ shard, incarnation: owner.incarnation }, "a shard was taken over");
+    }
   }
 
   #revokeOnce(incarnation: string): Promise<void> {
@@ -244,7 +258,11 @@ export class Placement {
       if (mine?.incarnation !== id || this.#surroundings.identity.id !== id) return;
       const next = placeOf(ringOf(this.#peers.present), shard) ?? id;
       try {
-        if ((await shards.replace(shard, mine, next)) !== undefined) return;
+        if ((await shards.replace(shard, mine, next)) !== undefined) {
+          this.#moves.add();
+          this.#surroundings.log.debug({ shard, to: next }, "a shard was handed over");
+          return;
+        }
         await shards.refresh(shard);
       } catch {
         await sleep(clock, Math.ceil(backoffMs * (0.5 + random.unit() / 2)), this.#closing.signal);

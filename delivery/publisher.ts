@@ -38,17 +38,22 @@ export class Publisher {
 
   start(): void {
     let first = true;
-    this.#stream = keepStream(this.#surroundings, "publish", async (signal) => {
-      const told = (this.#told = new Gather<Told>(this.#surroundings.clock, toldMax));
-      if (!first) this.#back(this);
-      first = false;
-      try {
-        const requests = mapped(told, requestOf);
-        for await (const _ of this.#client.publish(requests, { signal })) void _;
-      } finally {
-        told.end();
-      }
-    });
+    const log = this.#surroundings.log.child({ session: this.peerId });
+    this.#stream = keepStream(
+      { ...this.#surroundings, log },
+      "delivery to session",
+      async (signal) => {
+        const told = (this.#told = new Gather<Told>(this.#surroundings.clock, toldMax));
+        if (!first) this.#back(this);
+        first = false;
+        try {
+          const requests = mapped(told, requestOf);
+          for await (const _ of this.#client.publish(requests, { signal })) void _;
+        } finally {
+          told.end();
+        }
+      },
+    );
   }
 
   async close(): Promise<void> {

@@ -9,6 +9,7 @@ import type { Committer } from "./committer.ts";
 import type { Conversation } from "./conversation.ts";
 import type { Answerer, Draft } from "./draft.ts";
 import { refusal, sent } from "./draft.ts";
+import { Followed } from "./followed.ts";
 import { creation, update } from "./groups.ts";
 import { groupId } from "../mesh/ids.ts";
 import type { Operations } from "./operations.ts";
@@ -168,9 +169,18 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     for (const operation of batch) {
       const hasOutcome = operation.operation.case !== "typing";
       if (hasOutcome) answerer.underWay += 1;
-      const task = operations.task(operation, hasOutcome ? answerer : nobody);
+      const task = operations.task(
+        operation,
+        hasOutcome ? this.#told(operation, answerer) : nobody,
+      );
       owner.submit(operation.conversationId, task, operation.epoch);
     }
+  }
+
+  #told(operation: Operation, answerer: Answerer): Answerer {
+    const { trace } = operation;
+    if (trace === undefined) return answerer;
+    return new Followed(operation, trace, answerer, this.#surroundings.tracer);
   }
 
   #change(

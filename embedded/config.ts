@@ -15,6 +15,7 @@ import {
 import { EnvReader, type Setting, type SettingValues } from "../mesh/env.ts";
 import { type MetricsPlace, metricsPlace } from "../mesh/metrics-http.ts";
 import { type LogLevel, logLevels } from "../mesh/log.ts";
+import { type TraceConfig, traceConfig } from "../mesh/trace-config.ts";
 import { type PresenceConfig, presenceConfig } from "../presence/index.ts";
 import { type SessionConfig, sessionConfig } from "../session/index.ts";
 import { type StorageConfig, storageConfig } from "../storage/index.ts";
@@ -25,6 +26,7 @@ export interface ParleyConfig extends TokenConfig {
   readonly dataDirectory: string;
   readonly drainMs: number;
   readonly metrics: MetricsPlace | undefined;
+  readonly trace: TraceConfig | undefined;
   readonly logLevel: LogLevel;
   readonly gateway: GatewayConfig;
   readonly edge: EdgeConfig;
@@ -77,6 +79,7 @@ function readConfig(read: EnvReader): Readonly<ParleyConfig> {
     jwtPublicKeyFile,
     jwksUrl,
     metrics: metricsPlace(read),
+    trace: traceConfig(read),
     drainMs: read.int(
       "DRAIN_MS",
       2_000,

@@ -25,9 +25,11 @@ import { Identity } from "../mesh/identity.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { LocalMesh } from "../mesh/local.ts";
 import { serveMetrics } from "../mesh/metrics-http.ts";
-import { type Metrics, countReady, noMetrics } from "../mesh/metrics.ts";
+import { type Metrics, noMetrics } from "../mesh/metrics.ts";
 import { PeerTable, peerOf } from "../mesh/peers.ts";
+import { countReady } from "../mesh/process-meter.ts";
 import { type Random, systemRandom } from "../mesh/random.ts";
+import { openTracing } from "../mesh/trace-config.ts";
 import { createPresence } from "../presence/index.ts";
 import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import { GatewayService } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
@@ -77,7 +79,10 @@ export async function startParley(config: ParleyConfig, outside: Outside): Promi
   const peers = (): PeerTable => alone;
   try {
     const metrics = await metricsOf(config, closers);
-    const surroundings: Surroundings = { clock, random, log, metrics, identity, transport, peers };
+    const counted = { clock, random, log, metrics, identity };
+    const { tracer, close: closeTraces } = await openTracing(config.trace, "parley", counted);
+    closers.push(closeTraces);
+    const surroundings: Surroundings = { ...counted, tracer, transport, peers };
     const services = await startServices(config, surroundings, mesh, closers);
     countReady(metrics, services.problems);
     const { port: meshPort } = await serveOperators(config, services, surroundings, closers);

@@ -153,6 +153,7 @@ export class Admission {
     });
     const caller = { userId, deviceId, origin: `${gatewayId}/${number}` };
     connection.welcome(caller, admitting, welcome);
+    this.#parts.log.debug({ connection: number, userId, deviceId }, "a device is here");
     const { state } = connection;
     if (state.t === "live") void this.#sync(connection, state, admitting);
   }
@@ -165,7 +166,9 @@ export class Admission {
         connection.synced();
         return;
       } catch (error) {
-        log.warn({ err: error, connection: connection.number }, "a device could not be synced");
+        const { number, userId, deviceId } = connection;
+        const ids = { connection: number, userId, deviceId };
+        log.warn({ err: error, ...ids }, "a device could not be synced");
         if (tries === syncTries) break;
         await sleep(clock, syncAgainMs);
       }

@@ -37,7 +37,9 @@ import { OwnerCalls } from "./owner-calls.ts";
 import type { Caller, Calls } from "./ports.ts";
 import { historyResponseOf, syncResponseOf } from "./reads.ts";
 import type { Reads, SyncPage } from "./reads.ts";
+import type { Following } from "./following.ts";
 import type { Meter } from "./meter.ts";
+import { endSent } from "./outcomes.ts";
 import type { Streams } from "./subscription.ts";
 import { Promised, sentAgain } from "./waiting.ts";
 import type { PresenceLinks } from "./watches.ts";
@@ -80,6 +82,7 @@ export interface CallsParts {
   readonly uploads: Uploads;
   readonly streams: Streams;
   readonly meter: Meter;
+  readonly following: Following;
 }
 
 export class ChatCalls implements Calls {
@@ -104,22 +107,27 @@ export class ChatCalls implements Calls {
     const kept =
       attachments > 0 ? await uploads.resolve(bytes, conversationId, caller.userId) : bytes;
     const asked = sendOperation(caller, conversationId, request, kept, replyToSeq);
+    if (request.retry) this.#parts.meter.retries.add();
     // While it waited its caller may have sent it by another gateway, to an owner who is none any more.
-    const outcome = await this.#timed(attachments > 0 ? sentAgain(asked) : asked);
+    const outcome = await this.#timed(caller, attachments > 0 ? sentAgain(asked) : asked);
     if (outcome.case !== "sent") throw unexpected(outcome);
     const { seq, timeMs, duplicate } = outcome.value;
     return { $typeName: "parley.v1.SendResponse", conversationId, seq, timeMs, duplicate };
   }
 
-  async #timed(asked: Operation): Promise<Outcome["outcome"]> {
-    const { meter } = this.#parts;
+  async #timed(caller: Caller, asked: Operation): Promise<Outcome["outcome"]> {
+    const { meter, following } = this.#parts;
     const beganMs = meter.sending();
+    const span = following.sending(caller, asked.conversationId);
+    if (span !== undefined) asked.trace = span.context;
     try {
       const outcome = await this.#operate(asked);
       meter.sent(beganMs);
+      if (span !== undefined && outcome.case === "sent") endSent(span, outcome.value);
       return outcome;
     } catch (error) {
       meter.sendFailed();
+      span?.end(ConnectError.from(error).rawMessage);
       throw error;
     }
   }

@@ -177,11 +177,13 @@ export function chatRoutes(
     call: (caller: Caller, request: I, signal: AbortSignal) => Promise<O>,
   ): (request: I, context: HandlerContext) => Promise<O> {
     return async (request, context) => {
+      let userId: string | undefined;
       try {
         const { caller } = await door.admit(context);
+        ({ userId } = caller);
         return await unlessAborted(context.signal, call(caller, request, context.signal));
       } catch (error) {
-        throw told(error, context, log);
+        throw told(error, context, log, userId);
       }
     };
   }
@@ -190,8 +192,10 @@ export function chatRoutes(
     request: SubscribeRequest,
     context: HandlerContext,
   ): AsyncGenerator<SubscribeResponse, undefined> {
+    let userId: string | undefined;
     try {
       const { caller, expiresMs } = await door.admit(context);
+      ({ userId } = caller);
       const { signal, done } = waits.begin(caller.userId, context.signal);
       context.responseHeader.set("x-accel-buffering", "no");
       const cut = context.values.get(remoteKey).hangUp;
@@ -203,7 +207,7 @@ export function chatRoutes(
         done();
       }
     } catch (error) {
-      throw told(error, context, log);
+      throw told(error, context, log, userId);
     }
     return undefined;
   }
@@ -228,10 +232,15 @@ export function chatRoutes(
 }
 
 /** What the caller sees of an error; the rest goes to the log. */
-function told(error: unknown, context: HandlerContext, log: Logger): ConnectError {
+function told(
+  error: unknown,
+  context: HandlerContext,
+  log: Logger,
+  userId: string | undefined,
+): ConnectError {
   const expected = error instanceof ConnectError && error.code !== Code.Internal;
   if (!expected && !context.signal.aborted)
-    log.error({ err: error, method: context.method.name }, "a call failed");
+    log.error({ err: error, method: context.method.name, userId }, "a call failed");
   const seen = publicError(error);
   const waitMs = retryAfterMs(seen);
   if (waitMs > 0) seen.metadata.set(retryAfterHeader, String(Math.ceil(waitMs)));

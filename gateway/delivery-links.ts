@@ -7,6 +7,7 @@ import { Code } from "@connectrpc/connect";
 import type { Cancel } from "../mesh/clock.ts";
 import { hash32 } from "../mesh/hash.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
+import type { Count } from "../mesh/metrics.ts";
 import type { Peers } from "../mesh/peers.ts";
 import type { ShardMap } from "../mesh/shards.ts";
 import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
@@ -52,6 +53,7 @@ export class DeliveryLinks implements StreamEvents {
   readonly #held: (HeldShard | undefined)[];
   readonly #refusals = new Map<number, Refusal>();
   readonly #unwatch: (() => void)[] = [];
+  readonly #again: Count;
   /** Operations that are held or under way. */
   #size = 0;
   #closed = false;
@@ -60,6 +62,16 @@ export class DeliveryLinks implements StreamEvents {
     this.#surroundings = surroundings;
     this.#shards = shards;
     this.#peers = surroundings.peers(DeliveryService);
+    const { metrics } = surroundings;
+    metrics.level(
+      "parley_gateway_operations",
+      "Messages and moves of cursors that wait for delivery, or for its answer.",
+      () => this.#size,
+    );
+    this.#again = metrics.count(
+      "parley_gateway_operations_again_total",
+      "Messages and moves of cursors that a gateway sends delivery again: its stream broke, or their shard moved.",
+    );
     const { count } = shards;
     this.#open = Array.from({ length: count }, () => undefined);
     this.#epochs = Array.from({ length: count }, () => undefined);
@@ -244,6 +256,7 @@ export class DeliveryLinks implements StreamEvents {
 
   #giveBack(waiting: Waiting): void {
     if (waiting.operation === undefined) return;
+    this.#again.add();
     waiting.operation = sentAgain(waiting.operation);
     this.#hold(waiting.shard).giveBack(waiting);
   }

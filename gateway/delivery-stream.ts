@@ -38,6 +38,7 @@ export interface StreamEvents {
 export class DeliveryStream {
   readonly client: Client<typeof DeliveryService>;
   readonly #surroundings: Surroundings;
+  readonly #log: Surroundings["log"];
   readonly #events: StreamEvents;
   readonly #pending = new Pending<Waiting>();
   #gather: Gather<Operation> | undefined;
@@ -45,8 +46,9 @@ export class DeliveryStream {
   #refusals = 0;
   #kept: KeptStream | undefined;
 
-  constructor(surroundings: Surroundings, { transport }: Peer, events: StreamEvents) {
+  constructor(surroundings: Surroundings, { id, transport }: Peer, events: StreamEvents) {
     this.#surroundings = surroundings;
+    this.#log = surroundings.log.child({ delivery: id });
     this.#events = events;
     this.client = createClient(DeliveryService, transport);
   }
@@ -56,9 +58,8 @@ export class DeliveryStream {
   }
 
   start(): void {
-    this.#kept = keepStream(this.#surroundings, "gateway to delivery", (signal) =>
-      this.#run(signal),
-    );
+    const surroundings = { ...this.#surroundings, log: this.#log };
+    this.#kept = keepStream(surroundings, "gateway to delivery", (signal) => this.#run(signal));
   }
 
   /** It is down at once. */

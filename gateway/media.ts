@@ -168,7 +168,8 @@ class Media {
       height,
       thumbnail,
     });
-    this.#surroundings.log.debug({ userId: asked.userId, mediaId, size }, "an image was kept");
+    const { userId } = asked;
+    this.#surroundings.log.debug({ userId, conversationId, mediaId, size }, "an image was kept");
     sendJson(asked.response, 201, toJson(AttachmentSchema, attachment) as object);
   }
 
@@ -218,7 +219,9 @@ class Media {
       await pipeline(Readable.from(bytes()), response, { signal });
     } catch (error) {
       // What was promised by Content-Length is not all there: only a cut connection says so.
-      if (!signal.aborted) this.#surroundings.log.warn({ err: error }, "a download was cut");
+      const { conversationId, mediaId } = wanted;
+      const { log } = this.#surroundings;
+      if (!signal.aborted) log.warn({ err: error, conversationId, mediaId }, "a download was cut");
       response.destroy();
     }
   }

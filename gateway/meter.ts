@@ -1,4 +1,4 @@
-/** What a gateway counts: who is here, what comes in and goes out, how long acks take, why connections end. */
+/** What a gateway counts: who is here, what comes in and goes out, how long acks take, what comes again, why connections end. */
 import type { Clock } from "../mesh/clock.ts";
 import { type Count, type Metrics, type Spread, secondsBounds } from "../mesh/metrics.ts";
 import { CloseReason } from "../proto/gen/parley/v1/chat_pb.ts";
@@ -20,6 +20,10 @@ const reasons: Readonly<Record<CloseReason, string>> = {
 export class Meter {
   /** Records pushed, each device's by itself. */
   readonly pushes: Count;
+  /** Messages that a device says it has sent before. */
+  readonly retries: Count;
+  /** Records pushed again, as they were not acked. */
+  readonly pushesAgain: Count;
   readonly #clock: Clock;
   readonly #sends: Count;
   readonly #sendFailures: Count;
@@ -38,9 +42,17 @@ export class Meter {
       "From a client's message to the answer that it is kept.",
       secondsBounds,
     );
+    this.retries = metrics.count(
+      "parley_gateway_retries_total",
+      "Messages that devices sent again.",
+    );
+    this.pushesAgain = metrics.count(
+      "parley_gateway_pushes_again_total",
+      "Records that were pushed again because a device did not ack them.",
+    );
     this.pushes = metrics.count(
       "parley_gateway_pushes_total",
-      "Records pushed to devices, each device's by itself.",
+      "Records pushed over WebSockets, each device's by itself.",
     );
     const closes = "parley_gateway_closes_total";
     const what = "Connections that the gateway ended, by why.";

@@ -1,6 +1,7 @@
 /** Operations that wait for their outcome. When it is there, the same object is the answer that waits to be written. */
 import { Code } from "@connectrpc/connect";
 import type { Clock } from "../mesh/clock.ts";
+import type { Span } from "../mesh/trace.ts";
 import type { Operation, Outcome, Sent } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import type { Connection } from "./connection.ts";
 import type { Connections } from "./connections.ts";
@@ -28,6 +29,7 @@ export class SendWaiting implements Waiting, OutFrame {
   readonly #requestId: number;
   readonly #conversationId: string;
   readonly #clientId: Buffer;
+  readonly #span: Span | undefined;
 
   constructor(
     parts: SendParts,
@@ -36,6 +38,7 @@ export class SendWaiting implements Waiting, OutFrame {
     requestId: number,
     conversationId: string,
     clientId: Buffer,
+    span: Span | undefined,
   ) {
     this.#parts = parts;
     this.#beganMs = parts.meter.sending();
@@ -44,12 +47,14 @@ export class SendWaiting implements Waiting, OutFrame {
     this.#requestId = requestId;
     this.#conversationId = conversationId;
     this.#clientId = clientId;
+    this.#span = span;
   }
 
   settled(outcome: Outcome["outcome"]): void {
     if (outcome.case !== "sent") return this.failed(Code.Internal, "internal error", 0);
     this.#sent = outcome.value;
     this.#parts.meter.sent(this.#beganMs);
+    if (this.#span !== undefined) endSent(this.#span, outcome.value);
     this.#connection.answered(this);
   }
 
@@ -71,6 +76,7 @@ export class SendWaiting implements Waiting, OutFrame {
 
   failed(code: number, message: string, afterMs: number): void {
     this.#parts.meter.sendFailed();
+    this.#span?.end(message);
     if (afterMs > 0) {
       this.#live.order ??= new SendOrder();
       const nowMs = this.#parts.clock.monotonic();
@@ -78,6 +84,13 @@ export class SendWaiting implements Waiting, OutFrame {
     }
     this.#connection.failed(this.#requestId, code, message, afterMs);
   }
+}
+
+/** A message that is followed was kept. */
+export function endSent(span: Span, { seq, duplicate }: Sent): void {
+  span.set({ "parley.seq": seq });
+  if (duplicate) span.note("sent before");
+  span.end();
 }
 
 export class MoveWaiting implements Waiting, OutFrame {

@@ -5,6 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Clock } from "../mesh/clock.ts";
 import { publicError, retryAfterMs } from "../mesh/errors.ts";
+import type { Span } from "../mesh/trace.ts";
 import {
   CreateGroupRequestSchema,
   HistoryRequestSchema,
@@ -21,6 +22,7 @@ import { checkContent } from "./content.ts";
 import type { CheckedContent, Uploads } from "./content.ts";
 import type { DeliveryLinks } from "./delivery-links.ts";
 import { destination } from "./destination.ts";
+import type { Following } from "./following.ts";
 import { frameKinds, readMove, readSend } from "./frames.ts";
 import type { Chunk, FrameWriter, InFrame, SendFrame } from "./frames.ts";
 import { checkClientId, moveOperation, sendOperation } from "./operations.ts";
@@ -41,12 +43,23 @@ export interface RequestParts {
   readonly clock: Clock;
   readonly log: Logger;
   readonly meter: Meter;
+  readonly following: Following;
   readonly writer: FrameWriter;
   readonly delivery: DeliveryLinks;
   readonly connections: Connections;
   readonly calls: Calls;
   readonly reads: Reads;
   readonly uploads: Uploads;
+}
+
+/** A message on its way from its frame to delivery. */
+interface Sending {
+  readonly requestId: number;
+  readonly send: SendFrame;
+  readonly conversationId: string;
+  readonly content: CheckedContent;
+  /** Where it is followed. */
+  readonly span: Span | undefined;
 }
 
 function decode<D extends DescMessage>(schema: D, frame: InFrame): MessageShape<D> {
@@ -96,10 +109,12 @@ export class Requests {
       live.conversationId = conversationId;
       checkClientId(send.clientId);
       const content = checkContent(send.content);
+      const span = this.#parts.following.sending(live.caller, conversationId);
+      const sending = { requestId, send, conversationId, content, span };
       if (content.attachments === 0 && live.checking === undefined) {
-        this.#operate(connection, live, requestId, send, conversationId, content.bytes, content);
+        this.#operate(connection, live, sending, content.bytes);
       } else {
-        this.#sendLater(connection, live, requestId, send, conversationId, content);
+        this.#sendLater(connection, live, sending);
       }
     } catch (error) {
       this.#fail(connection, requestId, error);
@@ -109,37 +124,32 @@ export class Requests {
   #operate(
     connection: Connection,
     live: Live,
-    requestId: number,
-    send: SendFrame,
-    conversationId: string,
+    { requestId, send, conversationId, content, span }: Sending,
     bytes: Uint8Array,
-    { replyToSeq }: CheckedContent,
     waited = false,
   ): void {
-    const { clock, delivery } = this.#parts;
+    const { clock, delivery, meter } = this.#parts;
     const { clientId, retry } = send;
+    if (retry) meter.retries.add();
     if (live.order?.mayGo(conversationId, clientId, retry, clock.monotonic()) === false) {
       const why = "an earlier message was refused: send that one again first, then this one";
       connection.failed(requestId, Code.Unavailable, why, heldBackMs);
+      span?.end(why);
       return;
     }
-    const operation = sendOperation(live.caller, conversationId, send, bytes, replyToSeq);
+    const { caller } = live;
+    const operation = sendOperation(caller, conversationId, send, bytes, content.replyToSeq);
+    if (span !== undefined) operation.trace = span.context;
     delivery.operate(
       // Meanwhile its device may have sent it by another gateway, to an owner who is none any more.
       waited ? sentAgain(operation) : operation,
-      new SendWaiting(this.#parts, connection, live, requestId, conversationId, clientId),
+      new SendWaiting(this.#parts, connection, live, requestId, conversationId, clientId, span),
     );
   }
 
   /** Attachments are looked up at once; the send goes on when those before it have. */
-  #sendLater(
-    connection: Connection,
-    live: Live,
-    requestId: number,
-    send: SendFrame,
-    conversationId: string,
-    content: CheckedContent,
-  ): void {
+  #sendLater(connection: Connection, live: Live, sending: Sending): void {
+    const { requestId, send, conversationId, content, span } = sending;
     const { userId } = live.caller;
     const { uploads } = this.#parts;
     const looked =
@@ -150,10 +160,10 @@ export class Requests {
       const [, found] = await Promise.allSettled([live.checking, looked]);
       if (found.status === "fulfilled") {
         const bytes = found.value;
-        this.#operate(connection, live, requestId, send, conversationId, bytes, content, true);
+          this.#operate(connection, live, sending, bytes, true);
         return;
       }
-      const { code, rawMessage } = this.#public(found.reason);
+      const { code, rawMessage } = this.#public(found.reason, connection);
       const afterMs = retryAfterMs(ConnectError.from(found.reason));
       new SendWaiting(
         this.#parts,
@@ -162,6 +172,7 @@ export class Requests {
         requestId,
         conversationId,
         send.clientId,
+        span,
       ).failed(code, rawMessage, afterMs);
     };
     const checking = turn().finally(() => {
@@ -285,14 +296,15 @@ export class Requests {
   }
 
   #fail(connection: Connection, requestId: number, error: unknown): void {
-    const { code, rawMessage } = this.#public(error);
+    const { code, rawMessage } = this.#public(error, connection);
     connection.failed(requestId, code, rawMessage, retryAfterMs(ConnectError.from(error)));
   }
 
   /** What the client may see of an error; the rest goes to the log. */
-  #public(error: unknown): ConnectError {
+  #public(error: unknown, { number, userId }: Connection): ConnectError {
     const shown = publicError(error);
-    if (shown.code === Code.Internal) this.#parts.log.error({ err: error }, "a call failed");
+    if (shown.code === Code.Internal)
+      this.#parts.log.error({ err: error, connection: number, userId }, "a call failed");
     return shown;
   }
 }

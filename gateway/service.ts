@@ -16,6 +16,7 @@ import { Connections } from "./connections.ts";
 import { Uploads } from "./content.ts";
 import { DeliveryLinks } from "./delivery-links.ts";
 import { Elsewhere } from "./elsewhere.ts";
+import { Following } from "./following.ts";
 import { FrameWriter } from "./frames.ts";
 import { Meter } from "./meter.ts";
 import { SessionLinks } from "./session-links.ts";
@@ -78,6 +79,7 @@ export class ChatGateway implements Gateway {
     const base = {
       config,
       meter,
+      following: new Following(surroundings),
       clock,
       random,
       log,
@@ -104,6 +106,8 @@ export class ChatGateway implements Gateway {
       admitted: (connection, state) => admission.admitted(connection, state),
       asked: (connection, live, frame) => requests.asked(connection, live, frame),
       left(connection) {
+        const { number, userId, deviceId } = connection;
+        log.debug({ connection: number, userId, deviceId }, "a device is gone");
         session.detach(connection);
         presence.ended(connection.number);
         connections.leave(connection);

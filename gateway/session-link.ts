@@ -13,6 +13,7 @@ import type {
   AttachResponse,
   Attachment,
 } from "../proto/gen/parley/session/v1/session_pb.ts";
+import { Arrivals } from "./arrivals.ts";
 import type { Recipient } from "./connections.ts";
 import { SharedPush } from "./pushes.ts";
 
@@ -41,6 +42,7 @@ export class SessionLink<A extends Announced> {
   readonly #client: Client<typeof SessionService>;
   readonly #gatewayId: string;
   readonly #told: SessionTold<A>;
+  readonly #arrivals: Arrivals;
   readonly #present = new Map<number, A>();
   /** Numbers of connections that came or went; how each one is now is looked up when it is sent. */
   #gather: Gather<number> | undefined;
@@ -52,8 +54,11 @@ export class SessionLink<A extends Announced> {
     this.#client = createClient(SessionService, peer.transport);
     this.#gatewayId = gatewayId;
     this.#told = told;
-    const name = `gateway to session ${peer.id}`;
-    this.#stream = keepStream(surroundings, name, (signal) => this.#run(signal));
+    this.#arrivals = new Arrivals(surroundings);
+    const log = surroundings.log.child({ session: peer.id });
+    this.#stream = keepStream({ ...surroundings, log }, "gateway to session", (signal) =>
+      this.#run(signal),
+    );
   }
 
   get up(): boolean {
@@ -144,8 +149,14 @@ export class SessionLink<A extends Announced> {
       const announced = this.#present.get(number);
       if (announced !== undefined) this.#told.attached(this, announced);
     }
-    for (const { connections, payload } of pushes) {
+    let isFirst = true;
+    for (const pushed of pushes) {
+      const { connections, payload } = pushed;
       if (payload === undefined) continue;
+      if (isFirst && payload.payload.case === "record") {
+        isFirst = false;
+        this.#arrivals.record(payload.payload.value.record);
+      }
       const push = new SharedPush(payload.payload);
       const isResync = payload.payload.case === "resync";
       for (const number of connections) {
@@ -154,6 +165,7 @@ export class SessionLink<A extends Announced> {
         if (isResync) this.#told.resync(announced);
         else announced.recipient.push(push, nowMs);
       }
+      if (pushed.trace !== undefined) this.#arrivals.followed(pushed.trace, pushed);
     }
     for (const number of replaced) {
       const announced = this.#present.get(number);

@@ -7,6 +7,7 @@ import type { Page, StorageService } from "../proto/gen/parley/storage/v1/storag
 import type { GatewayConfig } from "./config.ts";
 import type { Connections, Recipient } from "./connections.ts";
 import type { DeliveryLinks } from "./delivery-links.ts";
+import type { Meter } from "./meter.ts";
 import { SharedPush } from "./pushes.ts";
 import { readMs } from "./reads.ts";
 import type { PresenceLinks } from "./watches.ts";
@@ -42,6 +43,7 @@ export interface SweepParts {
   readonly config: Pick<GatewayConfig, "heartbeatMs">;
   readonly clock: Clock;
   readonly log: Logger;
+  readonly meter: Meter;
   readonly connections: Connections;
   readonly delivery: DeliveryLinks;
   readonly presence: PresenceLinks;
@@ -99,13 +101,16 @@ export class Sweep {
         if (sum !== undefined) known.set(userId, sum);
       });
     } catch (error) {
-      this.#parts.log.warn({ err: error }, "heartbeats go without head sums");
+      this.#parts.log.warn(
+        { err: error, users: userIds.length },
+        "heartbeats go without head sums",
+      );
     }
     for (const one of some) one.heartbeat(known.get(one.userId));
   }
 
   async #pushAgain(some: readonly Again[]): Promise<void> {
-    const { clock, log, storage } = this.#parts;
+    const { clock, log, meter, storage } = this.#parts;
     const pages = some.map(({ recipient, conversationId, fromSeq }): Page => ({
       $typeName: "parley.storage.v1.Page",
       conversationId,
@@ -126,11 +131,13 @@ export class Sweep {
           const $typeName = "parley.session.v1.RecordPayload";
           const seq = Math.max(fromSeq, floorSeq) + place;
           const value = { $typeName, conversationId, seq, record } as const;
+          meter.pushesAgain.add();
           recipient.push(new SharedPush({ case: "record", value }), nowMs);
         });
       });
     } catch (error) {
-      log.warn({ err: error }, "what was not acked could not be pushed again");
+      const conversationIds = some.map(({ conversationId }) => conversationId);
+      log.warn({ err: error, conversationIds }, "what was not acked could not be pushed again");
     }
   }
 }

@@ -47,8 +47,10 @@ export class WatchLink<A> {
     this.#surroundings = surroundings;
     this.#client = createClient(PresenceService, peer.transport);
     this.#told = told;
-    const name = `gateway to presence ${peer.id}`;
-    this.#stream = keepStream(surroundings, name, (signal) => this.#run(signal));
+    const log = surroundings.log.child({ presence: peer.id });
+    this.#stream = keepStream({ ...surroundings, log }, "gateway to presence", (signal) =>
+      this.#run(signal),
+    );
   }
 
   get up(): boolean {

@@ -27,6 +27,8 @@ export interface Membership {
    * renewal was *asked for*, or once it is lost. Whoever is not sure to be alive for the others places nothing and hands nothing over.
    */
   readonly held: boolean;
+  /** When the last confirmed renewal was asked for, on that clock. */
+  readonly renewedMs: number;
   /** Tells the others of a change. Rejects with FAILED_PRECONDITION where the lease is over, UNAVAILABLE where the directory does not answer. */
   update(change: Partial<Pick<Instance, "draining" | "url">>): Promise<void>;
   /** Ends the lease, so that the others know at once. Where it rejects, with UNAVAILABLE, the lease ends by itself. */

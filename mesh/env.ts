@@ -43,6 +43,21 @@ export class EnvReader {
     return this.#fault(name, `must be a whole number from ${range}, not "${text}"`, standard);
   }
 
+  /** With decimals: "0.001". */
+  number(
+    name: string,
+    standard: number,
+    [min, max]: readonly [number, number],
+    doc: string,
+  ): number {
+    const range = `${min} to ${max}`;
+    const text = this.#text(name, String(standard), range, doc);
+    if (text === undefined) return standard;
+    const value = /^\d*\.?\d+$/.test(text) ? Number(text) : NaN;
+    if (value >= min && value <= max) return value;
+    return this.#fault(name, `must be a number from ${range}, not "${text}"`, standard);
+  }
+
   string(name: string, standard: string, doc: string): string {
     return this.#text(name, standard, "", doc) ?? standard;
   }

@@ -7,6 +7,7 @@ import type { Identity } from "./identity.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Peers } from "./peers.ts";
 import type { Random } from "./random.ts";
+import type { Tracer } from "./trace.ts";
 
 /** A service that was made: `start` before the first call, `close` after the last. */
 export interface Running<S extends DescService> {
@@ -27,6 +28,8 @@ export interface Surroundings {
   readonly random: Random;
   readonly log: Logger;
   readonly metrics: Metrics;
+  /** Undefined: no message is followed. */
+  readonly tracer?: Tracer | undefined;
   /** This life of the process. */
   readonly identity: Identity;
   /** For generated clients of a service of which any instance does (storage). */

@@ -215,6 +215,7 @@ class MemoryMembership implements Membership {
   readonly #stop: Cancel;
   #instance: Instance;
   #heldUntilMs: number;
+  #renewedMs: number;
 
   constructor(world: MemoryDirectories, instance: Instance, reach: () => void, fate: Fate) {
     world.put(instance, this.#lease);
@@ -223,12 +224,17 @@ class MemoryMembership implements Membership {
     this.#reach = reach;
     this.#fate = fate;
     this.#instance = instance;
-    this.#heldUntilMs = world.clock.monotonic() + world.ttlMs;
+    this.#renewedMs = world.clock.monotonic();
+    this.#heldUntilMs = this.#renewedMs + world.ttlMs;
     this.#stop = every(world.clock, world.ttlMs / 3, () => this.#renew());
   }
 
   get held(): boolean {
     return this.#world.clock.monotonic() < this.#heldUntilMs;
+  }
+
+  get renewedMs(): number {
+    return this.#renewedMs;
   }
 
   update(change: Partial<Pick<Instance, "draining" | "url">>): Promise<void> {
@@ -263,7 +269,8 @@ class MemoryMembership implements Membership {
     }
     if (this.#world.lives(this.#lease)) {
       this.#world.renew(this.#lease);
-      this.#heldUntilMs = this.#world.clock.monotonic() + this.#world.ttlMs;
+      this.#renewedMs = this.#world.clock.monotonic();
+      this.#heldUntilMs = this.#renewedMs + this.#world.ttlMs;
       return;
     }
     this.forget();

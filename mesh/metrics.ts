@@ -1,6 +1,5 @@
 /** What a process counts of itself, for operators: a service is given this as it is given its log. Nothing is ever counted by user or conversation. */
 
-/** Only grows. */
 export interface Count {
   add(more?: number): void;
 }
@@ -10,14 +9,21 @@ export interface Spread {
   observe(value: number): void;
 }
 
-/** `name` is what the rest of the world sees: parley_gateway_sends_total. Asked for once, when a service is made; cheap from then on. */
+/** Their values are few and fixed. */
+export type Labels = Readonly<Record<string, string>>;
+
+/**
+ * `name` is what the rest of the world sees: parley_gateway_sends_total. Cheap once it is had. Those of one name differ in their labels; asked for again
+ * with the same ones, a count or spread is the one that there is.
+ */
 export interface Metrics {
-  /** Counts of one name differ in their labels, whose values are few and fixed. */
-  count(name: string, what: string, labels?: Readonly<Record<string, string>>): Count;
-  /** A number that comes and goes: `read` is called when somebody looks. Those of one name are added up. */
+  count(name: string, what: string, labels?: Labels): Count;
+  /** A number that comes and goes by what is added: less than nothing, where something went. */
+  tally(name: string, what: string, labels?: Labels): Count;
+  /** A number that comes and goes: `read` is called when somebody looks. Those of one name are added up. For what lives as long as the process. */
   level(name: string, what: string, read: () => number): void;
   /** `bounds`: the upper bounds of the buckets, rising. */
-  spread(name: string, what: string, bounds: readonly number[]): Spread;
+  spread(name: string, what: string, bounds: readonly number[], labels?: Labels): Spread;
 }
 
 /** From a millisecond to ten seconds. */
@@ -32,12 +38,7 @@ const nothing = { add: () => undefined, observe: () => undefined };
 /** Where nobody looks. */
 export const noMetrics: Metrics = {
   count: () => nothing,
+  tally: () => nothing,
   level: () => undefined,
   spread: () => nothing,
 };
-
-/** Whether the process can serve, in all processes. */
-export function countReady(metrics: Metrics, problems: () => readonly string[]): void {
-  const ready = (): number => (problems().length === 0 ? 1 : 0);
-  metrics.level("parley_ready", "1: it can serve; 0: /readyz says why not.", ready);
-}

@@ -4,6 +4,7 @@ import type { EnvReader } from "./env.ts";
 import type { CertificateFiles } from "./grpc/certificates.ts";
 import { type MetricsPlace, metricsPlace } from "./metrics-http.ts";
 import { type LogLevel, logLevels } from "./log.ts";
+import { type TraceConfig, traceConfig } from "./trace-config.ts";
 
 export const settingsPrefix = "PARLEY_";
 
@@ -41,6 +42,7 @@ export interface ProcessConfig {
   readonly tls: CertificateFiles | undefined;
   readonly drainMs: number;
   readonly metrics: MetricsPlace | undefined;
+  readonly trace: TraceConfig | undefined;
   readonly logLevel: LogLevel;
 }
 
@@ -58,6 +60,7 @@ export function processConfig(read: EnvReader): ProcessConfig {
       "over how long what is on the process goes elsewhere when it stops, in milliseconds",
     ),
     metrics: metricsPlace(read),
+    trace: traceConfig(read),
     logLevel: read.oneOf("LOG_LEVEL", "info", logLevels, "the least level that is logged"),
   };
 }

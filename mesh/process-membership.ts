@@ -48,6 +48,11 @@ export class Standing {
     return this.#membership === undefined ? [this.#reason] : [];
   }
 
+  /** Since when its lease is not renewed, on the monotonic clock; undefined while it has none. */
+  get renewedMs(): number | undefined {
+    return this.#membership?.renewedMs;
+  }
+
   /** Nothing new is placed on it from when the others hear of it; that they do is not certain while the directory is away. */
   async drain(): Promise<void> {
     this.#draining = true;

@@ -13,7 +13,8 @@ import { Handlers } from "./handlers.ts";
 import { type HealthServer, serveHealth } from "./health-http.ts";
 import { Identity } from "./identity.ts";
 import { type MetricsServer, serveMetrics } from "./metrics-http.ts";
-import { countReady, noMetrics } from "./metrics.ts";
+import { noMetrics } from "./metrics.ts";
+import { countLease, countReady } from "./process-meter.ts";
 import type { Running, Surroundings } from "./lifecycle.ts";
 import type { LogLevel } from "./log.ts";
 import {
@@ -30,6 +31,7 @@ import { Ending } from "./process-ending.ts";
 import { Admission } from "./process-admission.ts";
 import { type Announced, Standing } from "./process-membership.ts";
 import { type Random, systemRandom } from "./random.ts";
+import { openTracing } from "./trace-config.ts";
 
 /** What a service says about itself to be run as a process. */
 export interface ServiceProcess<S extends DescService, C extends OwnConfig> {
@@ -262,6 +264,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
       this.#ending.add("/metrics", closeMs, () => shown.close());
       this.#metrics = shown;
       countReady(shown.metrics, problems);
+      countLease(shown.metrics, clock, this.#identity, () => this.#standing?.renewedMs);
     }
     const credentials = this.#tls === undefined ? {} : { credentials: this.#tls.server };
     const server = await listening(
@@ -293,15 +296,16 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     const credentials = this.#tls === undefined ? {} : { credentials: this.#tls.channel };
     const links = new Links(directory, { clock, log, ...credentials });
     this.#ending.add("the ways to others", closeMs, () => Promise.resolve(links.close()));
+    const metrics = this.#metrics?.metrics ?? noMetrics;
+    const outside = { clock, random, log, metrics, identity };
+    const { tracer, close } = await openTracing(this.#common.trace, `parley-${this.name}`, outside);
+    this.#ending.add("the traces", closeMs + closeMs, close);
     this.#waitsFor = "its service is starting";
     const made = await this.#spec.make({
       config: this.#own,
       surroundings: {
-        clock,
-        random,
-        log,
-        metrics: this.#metrics?.metrics ?? noMetrics,
-        identity,
+        ...outside,
+        tracer,
         transport: (service) => links.transport(service),
         peers: (service) => links.peers(service),
       },

@@ -2,6 +2,7 @@
 import { ConnectError } from "@connectrpc/connect";
 import { sleep } from "./clock.ts";
 import type { Surroundings } from "./lifecycle.ts";
+import type { Metrics } from "./metrics.ts";
 
 const leastBackoffMs = 50;
 const mostBackoffMs = 1_000;
@@ -15,16 +16,29 @@ export interface KeptStream {
   close(): Promise<void>;
 }
 
+/** What a process counts of its streams of one name. */
+function meterOf(metrics: Metrics, stream: string) {
+  return {
+    up: metrics.tally("parley_streams", "Streams to other services that are up.", { stream }),
+    failures: metrics.count(
+      "parley_stream_failures_total",
+      "Streams to other services that broke, or could not be had; they are tried again.",
+      { stream },
+    ),
+  };
+}
+
 /**
- * Calls `run` until closed. The signal is the run's own: it fires on close, and also when the run returns or throws, so that a
+ * Calls `run` until closed. `name` is that of all streams of its kind. The signal is the run's own: it fires on close, and also when the run returns or throws, so that a
  * call made with it ends on both sides however the run came to its end. A run must end soon after its signal fires.
  */
 export function keepStream(
-  { clock, random, log }: Pick<Surroundings, "clock" | "random" | "log">,
+  { clock, random, log, metrics }: Pick<Surroundings, "clock" | "random" | "log" | "metrics">,
   name: string,
   run: (signal: AbortSignal) => Promise<void>,
 ): KeptStream {
   const closing = new AbortController();
+  const meter = meterOf(metrics, name);
   let up = false;
 
   async function once(): Promise<unknown> {
@@ -32,6 +46,7 @@ export function keepStream(
     const end = (): void => ending.abort(closing.signal.reason);
     closing.signal.addEventListener("abort", end);
     up = true;
+    meter.up.add();
     try {
       await run(ending.signal);
       return undefined;
@@ -39,6 +54,7 @@ export function keepStream(
       return error;
     } finally {
       up = false;
+      meter.up.add(-1);
       closing.signal.removeEventListener("abort", end);
       ending.abort();
     }
@@ -50,6 +66,7 @@ export function keepStream(
       const beganMs = clock.monotonic();
       const error = await once();
       if (closing.signal.aborted) return;
+      meter.failures.add();
       if (clock.monotonic() - beganMs >= healthyMs) backoffMs = leastBackoffMs;
       const waitMs = Math.ceil(backoffMs * (0.5 + random.unit() / 2));
       backoffMs = Math.min(backoffMs * 2, mostBackoffMs);

@@ -144,10 +144,9 @@ export class Following {
   #follow(followed: Followed): void {
     const { id, name } = followed.peer;
     const share = this.#share;
-    followed.stream = keepStream(
-      this.#surroundings,
-      `who is online at session ${name || id}`,
-      (signal) => this.#listen(followed, share, signal),
+    const log = this.#surroundings.log.child({ session: name || id });
+    followed.stream = keepStream({ ...this.#surroundings, log }, "presence to session", (signal) =>
+      this.#listen(followed, share, signal),
     );
   }
 

@@ -44,6 +44,22 @@ export class PresenceServer implements Running<typeof PresenceService>, Follower
     this.#storage = createClient(StorageService, surroundings.transport(StorageService));
     this.#keeper = new LastSeenKeeper(surroundings, this.roster, this.#storage);
     this.#following = new Following(surroundings, this.roster, config.graceMs, this);
+    const { metrics } = surroundings;
+    metrics.level(
+      "parley_presence_people",
+      "Users in memory: online, watched, or with a last-seen time that is not kept yet.",
+      () => this.roster.size.people,
+    );
+    metrics.level("parley_presence_watchers", "Connections that watch others.", () => {
+      let watchers = 0;
+      for (const stream of this.#streams) watchers += stream.watchers;
+      return watchers;
+    });
+    metrics.level(
+      "parley_presence_unsaved",
+      "Last-seen times that are not kept yet.",
+      () => this.roster.size.unsaved,
+    );
   }
 
   start(): Promise<void> {

@@ -151,6 +151,11 @@ export class WatchStream implements Watcher {
     return undefined;
   }
 
+  /** How many connections of its gateway watch others. */
+  get watchers(): number {
+    return this.#lines.size;
+  }
+
   get #isBusy(): boolean {
     if (this.#ending.signal.aborted) return false;
     return this.#asking >= askingMax || this.#held.size >= heldMax;

@@ -26,6 +26,11 @@ export class Outbox implements GatewayLink {
     this.#bytesMax = limits.outboxBytesMax;
   }
 
+  /** What waits, about. */
+  get bytes(): number {
+    return this.#bytes;
+  }
+
   tell(told: Push | Notice): boolean {
     const bytes = bytesOf(told);
     if (this.#bytes + bytes > this.#bytesMax || !this.#told.add(told)) return false;

@@ -142,7 +142,7 @@ export class Registry {
    * Pushes the payload to the users' connections: one push for each gateway that has some. This is what every message passes, once
    * for each of its members: nothing is allocated for a user but a place in a list of numbers.
    */
-  route({ userIds, exceptOrigin, onlyOrigin, payload }: Publication): void {
+  route({ userIds, exceptOrigin, onlyOrigin, payload, trace }: Publication): void {
     const only = onlyOrigin === "" ? undefined : this.#origins.get(onlyOrigin);
     if (onlyOrigin !== "" && only === undefined) return;
     const except = exceptOrigin === "" ? undefined : this.#origins.get(exceptOrigin);
@@ -164,7 +164,9 @@ export class Registry {
       if (gateway?.collected === undefined) continue;
       const connections = gateway.collected;
       gateway.collected = undefined;
-      this.#tell(gateway, { $typeName: "parley.session.v1.Push", connections, payload });
+      const push: Push = { $typeName: "parley.session.v1.Push", connections, payload };
+      if (trace !== undefined) push.trace = trace;
+      this.#tell(gateway, push);
     }
   }
 

@@ -3,6 +3,7 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { invalid, overloaded, unavailable } from "../mesh/errors.ts";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
+import type { Metrics } from "../mesh/metrics.ts";
 import type { Peer, Peers } from "../mesh/peers.ts";
 import { Gather, Pipe } from "../mesh/pipe.ts";
 import { Ring } from "../mesh/ring.ts";
@@ -51,6 +52,7 @@ export class SessionServer implements Running<typeof SessionService> {
   #unwatch: (() => void)[] = [];
   /** How each stream that is under way is ended. */
   readonly #ends = new Set<End>();
+  readonly #outboxes = new Set<Outbox>();
   #closed = false;
 
   constructor(surroundings: Surroundings, config: SessionConfig) {
@@ -59,6 +61,27 @@ export class SessionServer implements Running<typeof SessionService> {
     this.registry = new Registry(config);
     this.#gateways = surroundings.peers(GatewayService);
     this.#sessions = surroundings.peers(SessionService);
+    this.#count(surroundings.metrics);
+  }
+
+  #count(metrics: Metrics): void {
+    const { registry } = this;
+    metrics.level(
+      "parley_session_sessions",
+      "Attached sessions: devices that are reachable.",
+      () => registry.size.sessions,
+    );
+    metrics.level("parley_session_users", "Users who have one.", () => registry.size.users);
+    metrics.level("parley_session_gateways", "Attached gateways.", () => registry.size.gateways);
+    metrics.level(
+      "parley_session_outbox_bytes",
+      "Bytes that wait to be sent to gateways, about, all gateways together.",
+      () => {
+        let bytes = 0;
+        for (const outbox of this.#outboxes) bytes += outbox.bytes;
+        return bytes;
+      },
+    );
   }
 
   start(): Promise<void> {
@@ -119,6 +142,7 @@ export class SessionServer implements Running<typeof SessionService> {
       outbox.cut(error);
     };
     const leave = this.#enter(finish);
+    this.#outboxes.add(outbox);
     const read = async (): Promise<void> => {
       for await (const request of requests) {
         gateway ??= this.#open(request, outbox);
@@ -134,6 +158,7 @@ export class SessionServer implements Running<typeof SessionService> {
       yield* outbox.responses();
       return undefined;
     } finally {
+      this.#outboxes.delete(outbox);
       leave();
       finish();
     }
@@ -177,9 +202,21 @@ export class SessionServer implements Running<typeof SessionService> {
 
   #route(publications: readonly Publication[], commits: OpenCommits): void {
     for (const publication of publications) {
-      this.registry.route(publication);
+      if (publication.trace === undefined) this.registry.route(publication);
+      else this.#routeFollowed(publication, publication.trace);
       if (publication.commit !== 0n) commits.passed(publication.commit, publication.userIds);
     }
+  }
+
+  #routeFollowed(publication: Publication, trace: Uint8Array): void {
+    const record = publication.payload?.payload;
+    const span = this.#surroundings.tracer?.step(trace, "session publish", {
+      "parley.conversation": record?.case === "record" ? record.value.conversationId : "",
+      "parley.seq": record?.case === "record" ? record.value.seq : 0,
+      "parley.users": publication.userIds.length,
+    });
+    this.registry.route({ ...publication, trace: span?.context ?? trace });
+    span?.end();
   }
 
   #indexed(indexed: readonly bigint[], commits: OpenCommits): void {

@@ -7,6 +7,8 @@ import type {
   FindSendRequest,
   FindSendResponse,
   GetLastSeenResponse,
+  HeadSumsRequest,
+  ListIndexRequest,
   ListMembersRequest,
   ListMembersResponse,
   Member,
@@ -16,11 +18,11 @@ import type {
   PutLastSeenResponse,
   ReadRequest,
   ReadResponse,
-  RevokeResponse,
+  RevokeRequest,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { acquaintedOf } from "./acquaintance.ts";
-import { AppendMeter, appendStream } from "./append.ts";
+import { StoreMeter, appendStream } from "./append.ts";
 import { isPresent, pageRange, readable } from "./history.ts";
 import { getMedia, putMedia } from "./mediaservice.ts";
 import type { MediaStore, Membership, Store } from "./ports.ts";
@@ -44,11 +46,11 @@ const summedRows = 500;
 
 /** The service over a store, which it closes with itself. */
 export function createStorage(
-  { clock, metrics }: Surroundings,
+  surroundings: Surroundings,
   { store, media }: StorageDeps,
 ): Running<typeof StorageService> {
   return {
-    service: handlers(clock, new AppendMeter(clock, metrics), store, media),
+    service: handlers(surroundings.clock, new StoreMeter(surroundings), store, media),
     start: () => Promise.resolve(),
     problems: () => store.problems(),
     close: () => store.close(),
@@ -57,7 +59,7 @@ export function createStorage(
 
 function handlers(
   clock: Clock,
-  meter: AppendMeter,
+  meter: StoreMeter,
   store: Store,
   media: MediaStore,
 ): ServiceImpl<typeof StorageService> {
@@ -65,21 +67,25 @@ function handlers(
   return {
     append: (requests) => appendStream(store, meter, requests),
     open: ({ conversationId }) => openConversation(store, conversationId),
-    read: (request) => read(store, request),
-    findSend: (request) => findSend(store, request, turn),
-    listMembers: (request) => listMembers(store, request),
-    async listIndex({ userId }) {
+    read: meter.timed("read", (request: ReadRequest) => read(store, request)),
+    findSend: meter.timed("find_send", (request: FindSendRequest) =>
+      findSend(store, request, turn),
+    ),
+    listMembers: meter.timed("list_members", (request: ListMembersRequest) =>
+      listMembers(store, request),
+    ),
+    listIndex: meter.timed("list_index", async ({ userId }: ListIndexRequest) => {
       const rows = await store.index(userId);
-      return { $typeName: "parley.storage.v1.ListIndexResponse", rows };
-    },
-    async headSums({ userIds }) {
+      return { $typeName: "parley.storage.v1.ListIndexResponse" as const, rows };
+    }),
+    headSums: meter.timed("head_sums", async ({ userIds }: HeadSumsRequest) => {
       const sums = await headSums(store, userIds, turn);
-      return { $typeName: "parley.storage.v1.HeadSumsResponse", sums };
-    },
-    async revoke({ incarnation }): Promise<RevokeResponse> {
+      return { $typeName: "parley.storage.v1.HeadSumsResponse" as const, sums };
+    }),
+    revoke: meter.timed("revoke", async ({ incarnation }: RevokeRequest) => {
       await store.revoke(incarnation);
-      return { $typeName: "parley.storage.v1.RevokeResponse" };
-    },
+      return { $typeName: "parley.storage.v1.RevokeResponse" as const };
+    }),
     async filterAcquainted({ userId, otherUserIds }) {
       const userIds = await acquaintedOf(store, userId, otherUserIds, turn);
       return { $typeName: "parley.storage.v1.FilterAcquaintedResponse", userIds };

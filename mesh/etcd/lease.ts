@@ -23,6 +23,7 @@ export class Lease {
   /** A third of the time to live: between two renewals, and for the answer to one. So a second member is asked in time. */
   readonly #thirdMs: number;
   #heldUntilMs: number;
+  #renewedMs: number;
 
   /** `gone` is called when etcd says that there is no such lease. */
   constructor(settings: Omit<LineSettings, "mostBackoffMs">, grant: Grant, gone: () => void) {
@@ -30,6 +31,7 @@ export class Lease {
     this.#settings = settings;
     this.#gone = gone;
     this.#thirdMs = grant.ttlMs / 3;
+    this.#renewedMs = grant.askedMs;
     this.#heldUntilMs = grant.askedMs + grant.ttlMs;
     const mostBackoffMs = grant.ttlMs / 6;
     this.#line = keepLine({ ...settings, mostBackoffMs }, "the lease", (attempt) =>
@@ -39,6 +41,11 @@ export class Lease {
 
   get held(): boolean {
     return this.#settings.clock.monotonic() < this.#heldUntilMs;
+  }
+
+  /** When the last confirmed renewal was asked for. */
+  get renewedMs(): number {
+    return this.#renewedMs;
   }
 
   get problem(): string | undefined {
@@ -74,6 +81,7 @@ export class Lease {
           this.#gone();
           return;
         }
+        this.#renewedMs = askedMs;
         this.#heldUntilMs = Math.max(this.#heldUntilMs, askedMs + Number(TTL) * 1_000);
         well();
         cancel = clock.after(this.#thirdMs, ask);

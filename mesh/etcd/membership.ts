@@ -64,6 +64,10 @@ export class EtcdMembership implements Membership {
     return this.#lease.held;
   }
 
+  get renewedMs(): number {
+    return this.#lease.renewedMs;
+  }
+
   get problem(): string | undefined {
     return this.#lease.problem;
   }

@@ -7,6 +7,7 @@ import type { Logger } from "pino";
 import { ClientTls, type ClientTlsFiles } from "../../mesh/client-tls.ts";
 import { type Clock, sleep } from "../../mesh/clock.ts";
 import { overloaded, unavailable } from "../../mesh/errors.ts";
+import type { Metrics } from "../../mesh/metrics.ts";
 import type { Random } from "../../mesh/random.ts";
 import type { CassandraConfig } from "../config.ts";
 import type { Asked, Nodes, Page, Row, Statement } from "./nodes.ts";
@@ -15,6 +16,7 @@ export interface Outside {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  readonly metrics?: Metrics;
 }
 
 export interface Query extends Statement {

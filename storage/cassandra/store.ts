@@ -4,6 +4,7 @@ import { types } from "cassandra-driver";
 import { ConnectError, Code } from "@connectrpc/connect";
 import { toBinary } from "@bufbuild/protobuf";
 import { invalid, unavailable } from "../../mesh/errors.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import {
   type AppendRequest,
   type Cell,
@@ -64,7 +65,11 @@ export class CassandraStore implements Store {
   readonly #tails = new Map<string, Promise<void>>();
   readonly #underWay = new Set<Promise<void>>();
 
-  constructor(connection: Connection, { keyspace }: CassandraConfig, { clock, log }: Outside) {
+  constructor(
+    connection: Connection,
+    { keyspace }: CassandraConfig,
+    { clock, log, metrics = noMetrics }: Outside,
+  ) {
     this.#connection = connection;
     this.#keyspace = keyspace;
     this.#statements = statementsOf(keyspace);
@@ -72,7 +77,7 @@ export class CassandraStore implements Store {
     this.#revocations = new Revocations(clock, (incarnation) => this.#reads.isRevoked(incarnation));
     // Every write that is tried again waits for it, too.
     setMaxListeners(0, this.#closing.signal);
-    this.#writer = new Writer(connection, this.#closing.signal, log);
+    this.#writer = new Writer(connection, this.#closing.signal, log, metrics);
   }
 
   async append(batch: AppendRequest, committed: () => void): Promise<void> {

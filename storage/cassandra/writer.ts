@@ -1,6 +1,7 @@
 /** Writes until it is known that all is kept, the same in every bit; several statements share a request. */
 import type { types } from "cassandra-driver";
 import type { Logger } from "pino";
+import type { Count, Metrics } from "../../mesh/metrics.ts";
 import { brokenError, UnknownOutcome } from "../errors.ts";
 import { type Connection, isWrong, messageOf, type Query } from "./connection.ts";
 
@@ -15,11 +16,16 @@ export class Writer {
   readonly #connection: Connection;
   readonly #closing: AbortSignal;
   readonly #log: Logger;
+  readonly #again: Count;
 
-  constructor(connection: Connection, closing: AbortSignal, log: Logger) {
+  constructor(connection: Connection, closing: AbortSignal, log: Logger, metrics: Metrics) {
     this.#connection = connection;
     this.#closing = closing;
     this.#log = log;
+    this.#again = metrics.count(
+      "parley_storage_writes_again_total",
+      "Requests to Cassandra that were made again, as they failed or were not answered.",
+    );
   }
 
   /**
@@ -49,6 +55,7 @@ export class Writer {
           this.#log.error({ err: error }, "Cassandra refuses a write");
           throw brokenError(error);
         }
+        this.#again.add();
         if (tries === 1) this.#log.warn({ reason: messageOf(error) }, "a write is tried again");
       }
       await this.#connection.backOff(tries, this.#closing).catch(() => {

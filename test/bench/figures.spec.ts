@@ -6,7 +6,7 @@ import { CpuMeter, measurable, residentBytes } from "../../bench/cpu.ts";
 import { Histogram } from "../../bench/histogram.ts";
 import type { LoadResult, Measured } from "../../bench/job.ts";
 import { met, printed, short, sound, type Goal, type Report } from "../../bench/report.ts";
-import { medianOf } from "../../bench/scenarios.ts";
+import { medianOf } from "../../bench/stage.ts";
 import { signToken } from "../../bench/token.ts";
 
 const measured = (count: number, serverSeconds: number | undefined): Measured => ({

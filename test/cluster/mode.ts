@@ -18,8 +18,11 @@ const everywhere: Settings = {
 /** From nothing, on a small machine. */
 const installMs = 25 * 60_000;
 
-/** "PARLEY_PRESENCE_GRACE_MS" is presence's; what names no service is the gateway's. */
-function serviceOf(setting: string): ServiceName {
+const common = ["PARLEY_OTLP_URL", "PARLEY_TRACE_RATIO"];
+
+/** "PARLEY_PRESENCE_GRACE_MS" is presence's; what names no service and is not of all is the gateway's. */
+function serviceOf(setting: string): ServiceName | "all" {
+  if (common.includes(setting)) return "all";
   const named = serviceNames.find((one) => setting.startsWith(`PARLEY_${one.toUpperCase()}_`));
   return named ?? "gateway";
 }

@@ -4,7 +4,6 @@ import { create, type DescService } from "@bufbuild/protobuf";
 import { pino } from "pino";
 import { type Pace, clusterPace, createDelivery } from "../../delivery/index.ts";
 import { placeOf } from "../../delivery/placement.ts";
-import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { hash32 } from "../../mesh/hash.ts";
 import { Identity } from "../../mesh/identity.ts";
@@ -25,6 +24,7 @@ import { type Publication, SessionService } from "../../proto/gen/parley/session
 import { StorageService } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { createStorage, openMemoryStore } from "../../storage/index.ts";
 import { until } from "./world.ts";
+import { NotedMetrics } from "../support/noted-metrics.ts";
 
 const log = pino({ level: process.env["LOG"] ?? "silent" });
 
@@ -161,6 +161,8 @@ export class Process {
 }
 
 export class Cluster {
+  /** Of all processes together. */
+  readonly metrics = new NotedMetrics();
   readonly clock = new ManualClock();
   readonly registry: Registry;
   readonly store = openMemoryStore();
@@ -273,7 +275,7 @@ export class Cluster {
       clock: this.clock,
       random: this.#random,
       log,
-      metrics: noMetrics,
+      metrics: this.metrics,
       identity: new Identity(this.#random),
       transport: () => this.#storage.transport(StorageService),
       peers: ({ typeName }: DescService) =>

@@ -1,9 +1,8 @@
 /** Delivery alone, between a storage and a session that tests script and watch. */
 import { type DescService, create } from "@bufbuild/protobuf";
 import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
-import { pino } from "pino";
+import { type Logger, pino } from "pino";
 import { type Pace, createDelivery, embeddedPace } from "../../delivery/index.ts";
-import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { Identity } from "../../mesh/identity.ts";
 import type { Running } from "../../mesh/lifecycle.ts";
@@ -30,6 +29,7 @@ import {
   Stage,
   StorageService,
 } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
+import { NotedMetrics } from "../support/noted-metrics.ts";
 
 /** Waits until `what` answers something; the test's own timeout is the bound. */
 export async function until<T>(what: () => T | undefined | false): Promise<T> {
@@ -40,6 +40,8 @@ export async function until<T>(what: () => T | undefined | false): Promise<T> {
   }
 }
 
+const silent = pino({ level: "silent" });
+
 export interface Kept {
   state?: ConversationState;
   members: Member[];
@@ -49,6 +51,7 @@ export interface Kept {
 export interface WorldOptions {
   shards?: number;
   pace?: Pace;
+  log?: Logger;
 }
 
 /** Notes what is claimed. */
@@ -80,6 +83,7 @@ export class World {
   /** What a search throws. */
   findFault: ConnectError | undefined;
   readonly random = seededRandom(1);
+  readonly metrics = new NotedMetrics();
   readonly identity = new Identity(this.random);
   readonly deliveries: PeerTable;
   readonly shards: NotedShards;
@@ -94,10 +98,12 @@ export class World {
   #responses: Pipe<AppendResponse> | undefined;
   readonly mesh: Mesh;
   readonly #operations = new Pipe<ExchangeRequest>(1_000);
+  readonly #log: Logger;
   readonly #abort = new AbortController();
   delivery: Running<typeof DeliveryService> | undefined;
 
-  constructor(mesh: Mesh, { shards = 1, pace = embeddedPace }: WorldOptions = {}) {
+  constructor(mesh: Mesh, { shards = 1, pace = embeddedPace, log = silent }: WorldOptions = {}) {
+    this.#log = log;
     this.mesh = mesh;
     this.pace = pace;
     this.shards = new NotedShards(shards, this.events);
@@ -122,8 +128,8 @@ export class World {
     const surroundings = {
       clock: this.clock,
       random,
-      log: pino({ level: "silent" }),
-      metrics: noMetrics,
+      log: this.#log,
+      metrics: this.metrics,
       identity: this.identity,
       transport: () => transport,
       peers: ({ typeName }: DescService) =>

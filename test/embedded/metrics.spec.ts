@@ -1,12 +1,23 @@
 /** /metrics of a process: what it counts, that nothing names a user, that clients cannot see it, and that alerts and dashboard ask for what there is. */
 import assert from "node:assert/strict";
 import { once } from "node:events";
+import { writeFileSync } from "node:fs";
 import { createServer } from "node:net";
+import { join } from "node:path";
 import { pino } from "pino";
 import { createNodeClient } from "../../client/node.ts";
 import { type Parley, parleyConfig, startParley } from "../../embedded/index.ts";
+import { systemClock } from "../../mesh/clock.ts";
+import { serviceNames } from "../../mesh/directory.ts";
+import { Identity } from "../../mesh/identity.ts";
+import { serveMetrics } from "../../mesh/metrics-http.ts";
+import { countLease } from "../../mesh/process-meter.ts";
+import { systemRandom } from "../../mesh/random.ts";
+import { Connection } from "../../storage/cassandra/connection.ts";
+import type { Nodes } from "../../storage/cassandra/nodes.ts";
+import { Writer } from "../../storage/cassandra/writer.ts";
 import { newFolder, testSettings, tokenFor } from "../support/parley.ts";
-import { textOf } from "../support/tree.ts";
+import { root, textOf } from "../support/tree.ts";
 import { asked, within } from "../support/within.ts";
 
 const boundMs = 10_000;
@@ -77,25 +88,115 @@ describe("metrics", () => {
     await becomes("parley_gateway_connections", 0);
   });
 
+  it("say how late the event loop is", async () => {
+    assert.match(await text(), /^nodejs_eventloop_lag_p99_seconds /m);
+  });
+
   it("are not where clients connect", async () => {
     const { status } = await fetch(`http://127.0.0.1:${parley.port}/metrics`);
     assert.equal(status, 404);
     assert.equal((await fetch(url.replace("/metrics", "/"))).status, 404);
   });
+});
 
-  it("have all that the alert rules and the dashboard ask for", async () => {
-    const there = await text();
+/** The table in the documentation, a row for each name, from what the registry says of itself. */
+describe("the table of metrics", () => {
+  const document = "docs/operations.md";
+  const [begin, end] = ["<!-- metrics -->", "<!-- end of metrics -->"] as const;
+
+  /** Which processes have it. */
+  const whose = (name: string): string => {
+    const [service = ""] = name.replace("parley_", "").split("_");
+    if (serviceNames.some((one) => one === service)) return service;
+    return name.startsWith("parley_lease") ? "a cluster's" : "all";
+  };
+
+  /** All there are: of the whole service in one process, and what only a cluster's have. */
+  async function rows(): Promise<string[]> {
+    const folder = await newFolder();
+    const port = await freePort();
+    const settings = testSettings(folder.path, {
+      PARLEY_METRICS_PORT: String(port),
+      // Never asked, as nothing is sent.
+      PARLEY_OTLP_URL: "http://127.0.0.1:1",
+    });
+    const parley = await startParley(parleyConfig(settings), { log });
+    const server = await serveMetrics({ host: "127.0.0.1", port: 0 });
+    try {
+      const { metrics } = server;
+      countLease(metrics, systemClock, new Identity(systemRandom), () => undefined);
+      const limits = { inFlightMax: 1, replication: 1 };
+      const outside = { clock: systemClock, random: systemRandom, log };
+      void new Writer(new Connection(noNodes, limits, outside), closed, log, metrics);
+      const texts = await Promise.all(
+        [port, server.port].map(async (one) =>
+          (await fetch(`http://127.0.0.1:${one}/metrics`)).text(),
+        ),
+      );
+      return texts.flatMap(rowsOf).sort();
+    } finally {
+      await server.close();
+      await parley.close();
+      await folder.remove();
+    }
+  }
+
+  function rowsOf(text: string): string[] {
+    const lines = text.split("\n");
+    return lines.flatMap((line) => {
+      const [, name = "", what = ""] = /^# HELP (parley_\w+) (.+)$/.exec(line) ?? [];
+      if (name === "") return [];
+      const kind = lines.find((one) => one.startsWith(`# TYPE ${name} `))?.split(" ")[3] ?? "";
+      const series = lines.find((one) => new RegExp(`^${name}(_bucket)?\\{`).test(one)) ?? "";
+      const labels = [...series.matchAll(/[{,](\w+)=/g)].map(([, label = ""]) => label);
+      const shown = labels.filter((label) => label !== "le");
+      const labelled = shown.length === 0 ? name : `${name}{${shown.join(",")}}`;
+      return [`| \`${labelled}\` | ${kind} | ${whose(name)} | ${what} |`];
+    });
+  }
+
+  /** Rows without the padding that the formatter adds. */
+  const bare = (table: string): string[] =>
+    table
+      .trim()
+      .split("\n")
+      .map((row) => row.replace(/-{3,}/g, "---").replace(/ +/g, " ").trim());
+
+  it("is the registry: else run with UPDATE=1", async () => {
+    const expected = [
+      "| metric | kind | of | what |",
+      "| --- | --- | --- | --- |",
+      ...(await rows()),
+    ];
+    assert.ok(expected.length > 35);
+    const [before, rest = ""] = textOf(document).split(begin);
+    const [table = "", after] = rest.split(end);
+    assert.ok(before !== undefined && after !== undefined, `${document} has no ${begin} … ${end}`);
+    if (process.env["UPDATE"] !== "1") return assert.deepEqual(bare(table), expected.flatMap(bare));
+    const next = `${before}${begin}\n\n${expected.join("\n")}\n\n${end}${after}`;
+    writeFileSync(join(root, document), next);
+  });
+
+  it("has all that the alert rules and the dashboard ask for", () => {
     const files = ["helm/parley/files/rules.yaml", "helm/parley/files/dashboard.json"];
-    const names = files.flatMap(
-      (path) => textOf(path).match(/\b(parley|nodejs)_[a-z0-9_]+/g) ?? [],
-    );
-    assert.ok(names.length > 10);
-    const missing = [...new Set(names)].filter(
-      (name) => !new RegExp(`^(# TYPE )?${name}[ {]`, "m").test(there),
-    );
+    const asked = files.flatMap((path) => textOf(path).match(/\bparley_[a-z0-9_]+/g) ?? []);
+    const names = [...new Set(asked.map((name) => name.replace(/_(bucket|sum|count)$/, "")))];
+    assert.ok(names.length > 20);
+    const table = textOf(document).split(begin)[1] ?? "";
+    const missing = names.filter((name) => !new RegExp(`^\\| \`${name}[\`{]`, "m").test(table));
     assert.deepEqual(missing, []);
   });
 });
+
+const log = pino({ level: "silent" });
+const closed = new AbortController().signal;
+const noNodes: Nodes = {
+  execute: () => Promise.reject(new Error("there is none")),
+  batch: () => Promise.reject(new Error("there is none")),
+  up: 0,
+  look: () => undefined,
+  shutdown: () => Promise.resolve(),
+};
 
 async function freePort(): Promise<number> {
   const server = createServer().listen(0, "127.0.0.1");

@@ -9,7 +9,6 @@ import { pino } from "pino";
 import { WebSocket } from "ws";
 import { createGateway, gatewayConfig } from "../../gateway/index.ts";
 import type { Authenticator, Gateway, GatewayConfig } from "../../gateway/index.ts";
-import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { EnvReader } from "../../mesh/env.ts";
 import { unauthenticated } from "../../mesh/errors.ts";
@@ -62,6 +61,7 @@ import {
 } from "../../proto/gen/parley/v1/frame_pb.ts";
 import type { ServerFrame } from "../../proto/gen/parley/v1/frame_pb.ts";
 import { RecordSchema } from "../../proto/gen/parley/v1/record_pb.ts";
+import { NotedMetrics } from "../support/noted-metrics.ts";
 
 export const silent = pino({ level: "silent" });
 
@@ -82,13 +82,20 @@ export async function turns(count: number): Promise<void> {
 
 export const clientId = (seed: number): Uint8Array => new Uint8Array(16).fill(seed);
 
-export function record(conversationId: string, seq: number, senderId: string, text = `m${seq}`) {
+export function record(
+  conversationId: string,
+  seq: number,
+  senderId: string,
+  text = `m${seq}`,
+  timeMs = 0,
+) {
   return toBinary(
     RecordSchema,
     create(RecordSchema, {
       conversationId,
       seq,
       senderId,
+      timeMs: BigInt(timeMs),
       ordinal: seq,
       body: { case: "message", value: { text } },
     }),
@@ -405,6 +412,7 @@ export const fakeAuth = (clock: ManualClock): Authenticator => ({
 
 export class World {
   readonly clock = new ManualClock();
+  readonly metrics = new NotedMetrics();
   readonly delivery = new FakeDelivery();
   readonly session = new FakeSession();
   readonly presence = new FakePresence();
@@ -418,7 +426,7 @@ export class World {
   readonly #mesh: LocalMesh;
   readonly #devices: Device[] = [];
 
-  constructor(config: Partial<GatewayConfig> = {}, wire = false) {
+  constructor(config: Partial<GatewayConfig> = {}, wire = false, log = silent) {
     this.#mesh = new LocalMesh({ clock: this.clock, wire });
     this.#mesh.serve(DeliveryService, {
       exchange: this.delivery.exchange,
@@ -445,8 +453,8 @@ export class World {
       {
         clock: this.clock,
         random: seededRandom(1),
-        log: silent,
-        metrics: noMetrics,
+        log,
+        metrics: this.metrics,
         identity: this.identity,
         transport: (service) => this.#mesh.transport(service),
         peers: (service) => this.peers(service),

@@ -19,6 +19,7 @@ import { serveGrpc } from "../../mesh/grpc/server.ts";
 import { createGrpcTransport } from "../../mesh/grpc/transport.ts";
 import { LocalMesh } from "../../mesh/local.ts";
 import { createLog } from "../../mesh/log.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { systemRandom } from "../../mesh/random.ts";
 import { keepStream } from "../../mesh/stream.ts";
 import {
@@ -97,7 +98,7 @@ describe("a gRPC transport", () => {
     serve(mesh, { revoke: () => ({}) });
     const back = new Event();
     const stream = keepStream(
-      { clock: systemClock, random: systemRandom, log },
+      { clock: systemClock, random: systemRandom, log, metrics: noMetrics },
       "test",
       async () => {
         await client.revoke({}, { timeoutMs: 5_000 });

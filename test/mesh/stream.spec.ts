@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { ManualClock } from "../../mesh/clock.ts";
 import { createLog } from "../../mesh/log.ts";
+import { noMetrics } from "../../mesh/metrics.ts";
 import { keepStream } from "../../mesh/stream.ts";
 import { Event, fired, turn } from "./fake-storage.ts";
 
@@ -12,7 +13,7 @@ describe("keepStream", () => {
     const began: number[] = [];
     let end = new Event();
     const random = { unit: () => 1, bytes: () => new Uint8Array() };
-    const stream = keepStream({ clock, random, log }, "test", async () => {
+    const stream = keepStream({ clock, random, log, metrics: noMetrics }, "test", async () => {
       began.push(clock.now());
       if (began.length === 11) await end.happened;
       throw new Error("broken");
@@ -41,7 +42,7 @@ describe("keepStream", () => {
     const clock = new ManualClock(0);
     let count = 0;
     const random = { unit: () => 0, bytes: () => new Uint8Array() };
-    const stream = keepStream({ clock, random, log }, "test", () => {
+    const stream = keepStream({ clock, random, log, metrics: noMetrics }, "test", () => {
       count++;
       return Promise.resolve();
     });
@@ -60,12 +61,16 @@ describe("keepStream", () => {
     const signals: AbortSignal[] = [];
     const random = { unit: () => 0, bytes: () => new Uint8Array() };
     const second = new Event();
-    const stream = keepStream({ clock, random, log }, "test", async (signal) => {
-      signals.push(signal);
-      if (signals.length === 1) return;
-      second.happen();
-      await fired(signal);
-    });
+    const stream = keepStream(
+      { clock, random, log, metrics: noMetrics },
+      "test",
+      async (signal) => {
+        signals.push(signal);
+        if (signals.length === 1) return;
+        second.happen();
+        await fired(signal);
+      },
+    );
     await turn();
     assert.equal(signals[0]?.aborted, true);
     clock.advance(100);
@@ -82,7 +87,7 @@ describe("keepStream", () => {
   it("closes while it waits for the next try", async () => {
     const clock = new ManualClock(0);
     const random = { unit: () => 0, bytes: () => new Uint8Array() };
-    const stream = keepStream({ clock, random, log }, "test", () =>
+    const stream = keepStream({ clock, random, log, metrics: noMetrics }, "test", () =>
       Promise.reject(new Error("no")),
     );
     await turn();

@@ -1,7 +1,6 @@
 /** The meshes that a service's suite runs over, each time anew. */
 import type { DescService } from "@bufbuild/protobuf";
 import { pino } from "pino";
-import { noMetrics } from "../../mesh/metrics.ts";
 import type { ManualClock } from "../../mesh/clock.ts";
 import { GrpcMesh } from "../../mesh/grpc/mesh.ts";
 import { Identity } from "../../mesh/identity.ts";
@@ -11,6 +10,7 @@ import type { Mesh } from "../../mesh/mesh.ts";
 import type { Peers } from "../../mesh/peers.ts";
 import { PeerTable, peerOf } from "../../mesh/peers.ts";
 import { seededRandom } from "../../mesh/random.ts";
+import { NotedMetrics } from "../support/noted-metrics.ts";
 
 export const meshes: Record<string, () => Promise<Mesh>> = {
   "local mesh": () => Promise.resolve(new LocalMesh({ wire: true })),
@@ -23,7 +23,7 @@ export function surroundingsOn(
   clock: ManualClock,
   peers: (service: DescService) => Peers | undefined = () => undefined,
   seed = 1,
-): Surroundings & { readonly warnings: string[] } {
+): Surroundings & { readonly warnings: string[]; readonly metrics: NotedMetrics } {
   const warnings: string[] = [];
   const log = pino({ level: "warn" }, { write: (line: string) => void warnings.push(line) });
   const random = seededRandom(seed);
@@ -32,7 +32,7 @@ export function surroundingsOn(
     clock,
     random,
     log,
-    metrics: noMetrics,
+    metrics: new NotedMetrics(),
     identity,
     transport: (service) => mesh.transport(service),
     peers: (service) =>

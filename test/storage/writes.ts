@@ -4,7 +4,6 @@ import type { Client } from "@connectrpc/connect";
 import { createClient } from "@connectrpc/connect";
 import assert from "node:assert/strict";
 import { pino } from "pino";
-import { noMetrics } from "../../mesh/metrics.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import type { Clock } from "../../mesh/clock.ts";
 import { Identity } from "../../mesh/identity.ts";
@@ -33,6 +32,7 @@ import {
 import { RecordSchema } from "../../proto/gen/parley/v1/record_pb.ts";
 import { createStorage } from "../../storage/index.ts";
 import type { StorageDeps } from "../../storage/index.ts";
+import { NotedMetrics } from "../support/noted-metrics.ts";
 import { within } from "../support/within.ts";
 
 export const waitMs = 20_000;
@@ -124,6 +124,7 @@ export function batch(incarnation: string, ...writes: ConversationWrite[]): Appe
 /** A storage service and a client of it. */
 export class Desk {
   readonly client: Client<typeof StorageService>;
+  readonly metrics = new NotedMetrics();
   readonly #mesh: LocalMesh;
   readonly #closeService: () => Promise<void>;
 
@@ -134,7 +135,7 @@ export class Desk {
       clock,
       random,
       log: pino({ level: "silent" }),
-      metrics: noMetrics,
+      metrics: this.metrics,
       identity: new Identity(random),
       transport: (service) => this.#mesh.transport(service),
       peers: () => new PeerTable(),
