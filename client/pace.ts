@@ -1,11 +1,14 @@
-/** How fast a link sends: no faster than the server takes, which would end the connection. Pure: it is told the time. */
+/** How fast a link sends: no faster than the server takes, which would end the connection. */
+
+import type { PackedBatch } from "./frames.ts";
+import type { Cancel, ClientClock } from "./surroundings.ts";
 
 /** A server that does not tell takes so much in a second. */
 const standard = { frames: 2_000, bytes: 2 * 1_024 * 1_024 };
 /** Of what the server takes: the clocks of both sides differ a little. */
 const share = 0.95;
 
-/** The server lets two seconds' worth through at once; the client takes one, since a network may let wait and then hurry. */
+/** Pure: it is told the time. The server lets two seconds' worth through at once; the client takes one, since a network may let wait and then hurry. */
 export class Pace {
   #frames = standard.frames;
   #bytes = standard.bytes;
@@ -48,5 +51,44 @@ export class Pace {
     this.#frames -= frames;
     this.#bytes -= bytes;
     return 0;
+  }
+}
+
+/** Batches on their way to a socket, in order, each when its time has come. Whoever asks bounds what is under way, and so what waits here. */
+export class PacedWay {
+  readonly pace: Pace;
+  readonly #clock: ClientClock;
+  readonly #out: (bytes: Uint8Array<ArrayBuffer>) => void;
+  #waiting: PackedBatch[] = [];
+  #cancel: Cancel = () => undefined;
+
+  constructor(clock: ClientClock, out: (bytes: Uint8Array<ArrayBuffer>) => void) {
+    this.pace = new Pace(clock.monotonic());
+    this.#clock = clock;
+    this.#out = out;
+  }
+
+  send(batches: readonly PackedBatch[]): void {
+    this.#waiting.push(...batches);
+    this.#goOn();
+  }
+
+  /** What waits goes nowhere. */
+  close(): void {
+    this.#waiting = [];
+    this.#cancel();
+  }
+
+  #goOn(): void {
+    this.#cancel();
+    for (let next = this.#waiting[0]; next !== undefined; next = this.#waiting[0]) {
+      const waitMs = this.pace.take(this.#clock.monotonic(), next.frames, next.bytes.length);
+      if (waitMs > 0) {
+        this.#cancel = this.#clock.after(waitMs, () => this.#goOn());
+        return;
+      }
+      this.#waiting.shift();
+      this.#out(next.bytes);
+    }
   }
 }

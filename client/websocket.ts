@@ -3,15 +3,9 @@ import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
 import { ClientFrameSchema, type ClientFrame } from "../proto/gen/parley/v1/frame_pb.ts";
 import { closing } from "./connection.ts";
-import {
-  decodeServerBatch,
-  encodeClientBatch,
-  failureFrame,
-  packClientBatches,
-  type PackedBatch,
-} from "./frames.ts";
+import { decodeServerBatch, encodeClientBatch, failureFrame, packClientBatches } from "./frames.ts";
 import type { Link, LinkListener, LinkSettings } from "./link.ts";
-import { Pace } from "./pace.ts";
+import { PacedWay } from "./pace.ts";
 import type { WebSocketConstructor, WebSocketLike } from "./surroundings.ts";
 
 export const subprotocol = "parley.v1";
@@ -35,24 +29,7 @@ export function openWebSocketLink(
   let open = false;
   let done = false;
   let frameBytesMax = firstFrameBytesMax;
-  const { clock } = settings;
-  const pace = new Pace(clock.monotonic());
-  /** What must not go out yet, in order. Whoever asks bounds what is under way, and so this. */
-  const waiting: PackedBatch[] = [];
-  let wake = (): void => undefined;
-
-  function goOn(): void {
-    wake();
-    for (let next = waiting[0]; next !== undefined; next = waiting[0]) {
-      const waitMs = pace.take(clock.monotonic(), next.frames, next.bytes.length);
-      if (waitMs > 0) {
-        wake = clock.after(waitMs, goOn);
-        return;
-      }
-      waiting.shift();
-      sendTo(socket, next.bytes);
-    }
-  }
+  const way = new PacedWay(settings.clock, (bytes) => sendTo(socket, bytes));
 
   socket.addEventListener("open", () => {
     if (done) return;
@@ -71,7 +48,8 @@ export function openWebSocketLink(
       if (frame.frame.case === "welcome") {
         const { maxFrameBytes, framesPerSecond, bytesPerSecond } = frame.frame.value;
         if (maxFrameBytes > 0) frameBytesMax = maxFrameBytes;
-        if (framesPerSecond > 0 && bytesPerSecond > 0) pace.allow(framesPerSecond, bytesPerSecond);
+        if (framesPerSecond > 0 && bytesPerSecond > 0)
+          way.pace.allow(framesPerSecond, bytesPerSecond);
       }
       if (!done) listener.frame(frame);
     }
@@ -87,7 +65,7 @@ export function openWebSocketLink(
   function end(why: Parameters<LinkListener["closed"]>[0]): void {
     if (done) return;
     done = true;
-    wake();
+    way.close();
     closeQuietly(socket);
     listener.closed(why);
   }
@@ -96,10 +74,9 @@ export function openWebSocketLink(
     ordered: true,
     send(frames) {
       if (done || !open) return;
-      const framesMax = Math.min(batchFramesMax, pace.framesAtOnce);
+      const framesMax = Math.min(batchFramesMax, way.pace.framesAtOnce);
       const { batches, tooLarge } = packClientBatches(frames, frameBytesMax, framesMax);
-      waiting.push(...batches);
-      goOn();
+      way.send(batches);
       for (const frame of tooLarge) {
         const text = `larger than the ${frameBytesMax} bytes that the server takes: send less at once`;
         listener.frame(failureFrame(frame.requestId, Code.InvalidArgument, text));
@@ -108,7 +85,7 @@ export function openWebSocketLink(
     close() {
       if (done) return;
       done = true;
-      wake();
+      way.close();
       closeQuietly(socket);
     },
   };
