@@ -27,8 +27,9 @@ export class Pace {
     return this.#framesMax;
   }
 
-  /** What the server takes in a second. */
+  /** What the server takes in a second; 0: it does not tell. */
   allow(frames: number, bytes: number): void {
+    if (frames === 0 || bytes === 0) return;
     this.#frames += frames - this.#framesMax;
     this.#bytes += bytes - this.#bytesMax;
     this.#framesMax = frames;

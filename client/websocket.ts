@@ -48,8 +48,7 @@ export function openWebSocketLink(
       if (frame.frame.case === "welcome") {
         const { maxFrameBytes, framesPerSecond, bytesPerSecond } = frame.frame.value;
         if (maxFrameBytes > 0) frameBytesMax = maxFrameBytes;
-        if (framesPerSecond > 0 && bytesPerSecond > 0)
-          way.pace.allow(framesPerSecond, bytesPerSecond);
+        way.pace.allow(framesPerSecond, bytesPerSecond);
       }
       if (!done) listener.frame(frame);
     }
