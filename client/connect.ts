@@ -183,6 +183,8 @@ class ConnectLink implements Link {
         gatewayId: "",
         heartbeatMs: 0,
         maxFrameBytes: 0,
+        framesPerSecond: 0,
+        bytesPerSecond: 0,
       },
     });
   }

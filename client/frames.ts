@@ -21,8 +21,14 @@ export function decodeServerBatch(bytes: Uint8Array): ServerFrame[] {
   return fromBinary(ServerBatchSchema, bytes).frames;
 }
 
+export interface PackedBatch {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  /** How many it has. */
+  readonly frames: number;
+}
+
 export interface PackedBatches {
-  batches: Uint8Array<ArrayBuffer>[];
+  batches: PackedBatch[];
   /** Frames that are larger than the server takes; in no batch. */
   tooLarge: ClientFrame[];
 }
@@ -37,7 +43,8 @@ export function packClientBatches(
   let parts: Uint8Array[] = [];
   let size = 0;
   const finish = (): void => {
-    if (parts.length > 0) packed.batches.push(concatenate(parts, size));
+    if (parts.length > 0)
+      packed.batches.push({ bytes: concatenate(parts, size), frames: parts.length });
     parts = [];
     size = 0;
   };

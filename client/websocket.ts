@@ -5,6 +5,7 @@ import { ClientFrameSchema, type ClientFrame } from "../proto/gen/parley/v1/fram
 import { closing } from "./connection.ts";
 import { decodeServerBatch, encodeClientBatch, failureFrame, packClientBatches } from "./frames.ts";
 import type { Link, LinkListener, LinkSettings } from "./link.ts";
+import { PacedWay } from "./pace.ts";
 import type { WebSocketConstructor, WebSocketLike } from "./surroundings.ts";
 
 export const subprotocol = "parley.v1";
@@ -28,6 +29,7 @@ export function openWebSocketLink(
   let open = false;
   let done = false;
   let frameBytesMax = firstFrameBytesMax;
+  const way = new PacedWay(settings.clock, (bytes) => sendTo(socket, bytes));
 
   socket.addEventListener("open", () => {
     if (done) return;
@@ -43,8 +45,10 @@ export function openWebSocketLink(
       return;
     }
     for (const frame of frames) {
-      if (frame.frame.case === "welcome" && frame.frame.value.maxFrameBytes > 0) {
-        frameBytesMax = frame.frame.value.maxFrameBytes;
+      if (frame.frame.case === "welcome") {
+        const { maxFrameBytes, framesPerSecond, bytesPerSecond } = frame.frame.value;
+        if (maxFrameBytes > 0) frameBytesMax = maxFrameBytes;
+        way.pace.allow(framesPerSecond, bytesPerSecond);
       }
       if (!done) listener.frame(frame);
     }
@@ -60,6 +64,7 @@ export function openWebSocketLink(
   function end(why: Parameters<LinkListener["closed"]>[0]): void {
     if (done) return;
     done = true;
+    way.close();
     closeQuietly(socket);
     listener.closed(why);
   }
@@ -68,8 +73,9 @@ export function openWebSocketLink(
     ordered: true,
     send(frames) {
       if (done || !open) return;
-      const { batches, tooLarge } = packClientBatches(frames, frameBytesMax, batchFramesMax);
-      for (const batch of batches) sendTo(socket, batch);
+      const framesMax = Math.min(batchFramesMax, way.pace.framesAtOnce);
+      const { batches, tooLarge } = packClientBatches(frames, frameBytesMax, framesMax);
+      way.send(batches);
       for (const frame of tooLarge) {
         const text = `larger than the ${frameBytesMax} bytes that the server takes: send less at once`;
         listener.frame(failureFrame(frame.requestId, Code.InvalidArgument, text));
@@ -78,6 +84,7 @@ export function openWebSocketLink(
     close() {
       if (done) return;
       done = true;
+      way.close();
       closeQuietly(socket);
     },
   };

@@ -149,6 +149,8 @@ export class Admission {
         gatewayId,
         heartbeatMs: config.heartbeatMs,
         maxFrameBytes: config.maxFrameBytes,
+        framesPerSecond: config.ratePerSecond,
+        bytesPerSecond: config.bytesPerSecond,
       },
     });
     const caller = { userId, deviceId, origin: `${gatewayId}/${number}` };

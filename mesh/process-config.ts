@@ -16,6 +16,8 @@ export interface DirectoryConfig {
   readonly shards: number;
   /** Undefined: TLS is spoken to "https://" alone. */
   readonly tls: ClientTlsFiles | undefined;
+  /** Undefined: etcd asks nobody who they are. */
+  readonly credentials: { readonly username: string; readonly password: string } | undefined;
 }
 
 export interface Place {
@@ -82,6 +84,7 @@ function readDirectory(read: EnvReader): DirectoryConfig {
   return {
     endpoints,
     tls,
+    credentials: readCredentials(read),
     prefix: read.string(
       "ETCD_PREFIX",
       "/parley",
@@ -100,6 +103,14 @@ function readDirectory(read: EnvReader): DirectoryConfig {
       "shares that conversations are spread over; the same for all of a cluster, for good",
     ),
   };
+}
+
+function readCredentials(read: EnvReader): DirectoryConfig["credentials"] {
+  const username = read.optional("ETCD_USERNAME", "who logs in at etcd");
+  const password = read.optional("ETCD_PASSWORD", "the password for it");
+  if ((username === undefined) !== (password === undefined))
+    read.wrong("PARLEY_ETCD_USERNAME and PARLEY_ETCD_PASSWORD go together: set both or none");
+  return username === undefined || password === undefined ? undefined : { username, password };
 }
 
 function readPlaces(read: EnvReader): Pick<ProcessConfig, "mesh" | "advertise"> {

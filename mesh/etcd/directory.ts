@@ -8,6 +8,7 @@ import type { Surroundings } from "../lifecycle.ts";
 import { bytes, Keys } from "./keys.ts";
 import { keepLine } from "./line.ts";
 import type { Attempt, Line } from "./line.ts";
+import type { EtcdCredentials } from "./login.ts";
 import { Members, type OpenChannel } from "./members.ts";
 import { announce } from "./membership.ts";
 import type { EtcdMembership, MembershipSettings } from "./membership.ts";
@@ -27,6 +28,8 @@ export interface EtcdConfig {
   readonly leaseSeconds: number;
   /** Undefined: TLS is spoken to "https://" alone, and no certificate shown. */
   readonly tls?: ClientTlsFiles | undefined;
+  /** Undefined: etcd asks nobody who they are. */
+  readonly credentials?: EtcdCredentials | undefined;
 }
 
 export interface EtcdOpening {
@@ -75,12 +78,12 @@ class EtcdDirectory implements Directory {
   #closed = false;
 
   constructor(
-    { endpoints, prefix, shards, leaseSeconds, tls }: EtcdConfig,
+    { endpoints, prefix, shards, leaseSeconds, tls, credentials }: EtcdConfig,
     { clock, random, log }: Pick<Surroundings, "clock" | "random" | "log">,
     channel: OpenChannel | undefined,
   ) {
     const keys = new Keys(prefix);
-    const members = new Members(endpoints, { clock, random, log }, { tls, channel });
+    const members = new Members(endpoints, { clock, random, log }, { tls, credentials, channel });
     this.shards = new EtcdShards(shards, members, keys, (revision) =>
       view.reached(revision, clock, callMs),
     );

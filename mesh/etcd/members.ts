@@ -13,6 +13,8 @@ import { unavailable } from "../errors.ts";
 import { createGrpcTransport } from "../grpc/transport.ts";
 import type { GrpcTransport, GrpcTransportOptions } from "../grpc/transport.ts";
 import type { Random } from "../random.ts";
+import { EtcdLogin } from "./login.ts";
+import type { EtcdCredentials } from "./login.ts";
 
 /** A call that a member leaves without an answer for so long is tried at another. */
 const callMs = 2_000;
@@ -34,6 +36,8 @@ export type OpenChannel = (options: GrpcTransportOptions) => GrpcTransport;
 
 /** How members are reached. */
 export interface Ways {
+  /** Undefined: etcd asks nobody who they are. */
+  readonly credentials?: EtcdCredentials | undefined;
   readonly tls?: ClientTlsFiles | undefined;
   /** gRPC's, if not given. */
   readonly channel?: OpenChannel | undefined;
@@ -45,6 +49,7 @@ export class Members {
   readonly #endpoints: readonly string[];
   readonly #tls: ClientTls | undefined;
   readonly #channel: OpenChannel;
+  readonly #login: EtcdLogin | undefined;
   readonly #closing = new AbortController();
   readonly #open = new Set<GrpcTransport>();
   /** Connections for single calls, by number of the member. */
@@ -55,7 +60,7 @@ export class Members {
   constructor(
     endpoints: readonly string[],
     { clock, random, log }: { clock: Clock; random: Random; log: Logger },
-    { tls, channel = createGrpcTransport }: Ways = {},
+    { tls, credentials, channel = createGrpcTransport }: Ways = {},
   ) {
     if (endpoints.length === 0) throw new Error("etcd has no endpoints");
     this.#clock = clock;
@@ -63,6 +68,7 @@ export class Members {
     this.#endpoints = endpoints;
     this.#tls = tls === undefined ? undefined : new ClientTls(tls, log);
     this.#channel = channel;
+    this.#login = credentials === undefined ? undefined : new EtcdLogin(credentials);
     this.#present = this.any();
   }
 
@@ -83,13 +89,14 @@ export class Members {
   /** A new connection, without another's backoff. Whoever asked for it closes it. Throws where no certificate can be had. */
   connect(number: number): GrpcTransport {
     const endpoint = this.endpoint(number);
-    return this.#channel({
+    const channel = this.#channel({
       address: endpoint.replace(/^https?:\/\//, "").replace(/\/$/, ""),
       clock: this.#clock,
       maxMessageBytes,
       maxCalls,
       credentials: this.#credentials(endpoint),
     });
+    return this.#login?.over(channel) ?? channel;
   }
 
   #credentials(endpoint: string): ChannelCredentials {

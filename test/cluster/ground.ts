@@ -14,7 +14,7 @@ import { Members, lackOf } from "./members.ts";
 import { Etcd, whyNoEtcd } from "./servers/etcd.ts";
 
 /** The loopback network of this run: two runs at once on one machine need two. */
-const network = process.env["TEST_NETWORK"] ?? "127.50";
+export const network = process.env["TEST_NETWORK"] ?? "127.50";
 const etcdAddress = `${network}.0.1`;
 const cassandraAddress = `${network}.0.1`;
 /** What processes take where no setting says otherwise. */

@@ -83,13 +83,13 @@ export class Members {
 
   /** With what it has stored; resolves when it answers. */
   async start(at: number): Promise<void> {
-    const args = [this.#folderOf(at), this.#addressOf(at), this.addresses.join(",")];
+    const args = [this.folderOf(at), this.#addressOf(at), this.addresses.join(",")];
     await run(script(this.kind, "start"), args, { timeout: startMs, env: this.#env });
   }
 
   /** Resolves when it is gone. */
   async end(at: number, signal: "TERM" | "KILL" = "TERM"): Promise<void> {
-    await run(script(this.kind, "stop"), [this.#folderOf(at), signal], { timeout: startMs });
+    await run(script(this.kind, "stop"), [this.folderOf(at), signal], { timeout: startMs });
   }
 
   /** Ends all, and removes what they stored. */
@@ -103,7 +103,7 @@ export class Members {
   abandon(): void {
     for (const [at] of this.addresses.entries()) {
       try {
-        execFileSync(script(this.kind, "stop"), [this.#folderOf(at), "KILL"], { stdio: "ignore" });
+        execFileSync(script(this.kind, "stop"), [this.folderOf(at), "KILL"], { stdio: "ignore" });
       } catch {
         // It was never started.
       }
@@ -111,7 +111,8 @@ export class Members {
     rmSync(this.#folder.path, { recursive: true, force: true });
   }
 
-  #folderOf(at: number): string {
+  /** What it has on disk. */
+  folderOf(at: number): string {
     return join(this.#folder.path, String(at));
   }
 

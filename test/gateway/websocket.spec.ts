@@ -50,10 +50,20 @@ for (const wire of [false, true])
         await open({ heartbeatMs: 7_000 });
         const device = await world.connect();
         device.hello("alice");
-        const { userId, gatewayId, heartbeatMs, maxFrameBytes } = await device.frame("welcome");
+        const { $typeName, ...welcome } = await device.frame("welcome");
         assert.deepEqual(
-          { userId, gatewayId, heartbeatMs, maxFrameBytes },
-          { userId: "alice", gatewayId: "g1", heartbeatMs: 7_000, maxFrameBytes: 262_144 },
+          [$typeName, welcome],
+          [
+            "parley.v1.Welcome",
+            {
+              userId: "alice",
+              gatewayId: "g1",
+              heartbeatMs: 7_000,
+              maxFrameBytes: 262_144,
+              framesPerSecond: 2_000,
+              bytesPerSecond: 2_097_152,
+            },
+          ],
         );
         assert.deepEqual(
           [...world.session.attached.values()].map(({ userId: u, deviceId }) => [u, deviceId]),

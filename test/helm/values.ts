@@ -43,6 +43,7 @@ export const matrix: Readonly<Record<string, Values>> = {
     delivery: { autoscaling: scale, settings: { PARLEY_CONVERSATIONS_MAX: 10_000_000 } },
     presence: { autoscaling: scale },
     storage: { autoscaling: scale },
+    etcd: { ...cluster.etcd, existingSecret: "etcd" },
     cassandra: { contactPoints: ["10.0.0.1:9042", "10.0.0.2:9042"], existingSecret: "cassandra" },
     media: {
       s3: { bucket: "media", endpoint: "https://s3.example.org", existingSecret: "media" },

@@ -50,6 +50,15 @@
 {{- end }}
 {{- end }}
 
+{{- define "parley.etcdSecrets" -}}
+{{- with .Values.etcd.existingSecret }}
+- name: PARLEY_ETCD_USERNAME
+  valueFrom: { secretKeyRef: { name: {{ . }}, key: username } }
+- name: PARLEY_ETCD_PASSWORD
+  valueFrom: { secretKeyRef: { name: {{ . }}, key: password } }
+{{- end }}
+{{- end }}
+
 {{/* A number is written without an exponent. */}}
 {{- define "parley.text" -}}{{ if kindIs "float64" . }}{{ int64 . }}{{ else }}{{ . }}{{ end }}{{- end }}
 
@@ -58,6 +67,7 @@
 {{- if ne .kind "embedded" }}
 - name: POD_IP
   valueFrom: { fieldRef: { fieldPath: status.podIP } }
+{{- include "parley.etcdSecrets" .root }}
 {{- end }}
 {{- if has .kind (list "embedded" "gateway") }}
 - name: PARLEY_GATEWAY_ID
