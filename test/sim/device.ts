@@ -69,6 +69,8 @@ export class SimDevice {
   readonly lives: Life[] = [];
   /** How long it takes over a message that came. */
   readMs = 0;
+  /** Its messages are no shorter. */
+  textBytes = 0;
   /** It asks to be told of these. */
   watches: readonly string[] = [];
   /** Told of every record that another user wrote. */
@@ -162,13 +164,13 @@ export class SimDevice {
 
   send(to: SendTarget, conversationId: string): void {
     this.does((client) => {
-      const text = `${this.name} ${(this.#sent += 1)}`;
-      this.note(`sends "${text}" into ${conversationId}`);
+      const text = `${this.name} ${(this.#sent += 1)}`.padEnd(this.textBytes, ".");
+      this.note(`sends "${brief(text)}" into ${conversationId}`);
       let handle: SendHandle;
       try {
         handle = client.send(to, text);
       } catch (error) {
-        this.note(`"${text}" was refused: ${String(error)}`);
+        this.note(`"${brief(text)}" was refused: ${String(error)}`);
         return;
       }
       const { userId, deviceId } = this;
@@ -272,11 +274,11 @@ export class SimDevice {
       ({ seq }) => {
         sending.seq = seq;
         sending.ackedMs = this.#world.timeline.nowMs;
-        this.note(`"${text}" was acked as ${seq} in ${conversationId}`);
+        this.note(`"${brief(text)}" was acked as ${seq} in ${conversationId}`);
       },
       (error: unknown) => {
         sending.failed = true;
-        this.note(`"${text}" failed: ${String(error)}`);
+        this.note(`"${brief(text)}" failed: ${String(error)}`);
       },
     );
   }
@@ -302,7 +304,7 @@ export class SimDevice {
     const { timeline } = this.#world;
     client.on("record", ({ conversationId, record }) => {
       const seen = seenRecord(record);
-      this.note(`sees ${conversationId} #${seen.seq} ${seen.senderId}: ${seen.text}`);
+      this.note(`sees ${conversationId} #${seen.seq} ${seen.senderId}: ${brief(seen.text)}`);
       listOf(records, conversationId).push(seen);
       cameMs.set(`${conversationId} ${seen.seq}`, timeline.nowMs);
       if (seen.senderId !== this.userId) this.onRecord(conversationId, seen.seq);
@@ -335,6 +337,8 @@ export class SimDevice {
     });
   }
 }
+
+const brief = (text: string): string => text.replace(/\.{9,}$/, "…");
 
 function closeLive({ liveMs }: Life, nowMs: number): void {
   const last = liveMs.at(-1);

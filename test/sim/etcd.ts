@@ -5,6 +5,7 @@ import { every } from "../../mesh/clock.ts";
 import type { Cancel } from "../../mesh/clock.ts";
 import type { Directory } from "../../mesh/directory.ts";
 import { openEtcdDirectory } from "../../mesh/etcd/directory.ts";
+import { Keys } from "../../mesh/etcd/keys.ts";
 import { Handlers } from "../../mesh/handlers.ts";
 import { Pipe } from "../../mesh/pipe.ts";
 import type { Random } from "../../mesh/random.ts";
@@ -20,6 +21,7 @@ import {
   Lease,
   type PutRequest,
   type RangeRequest,
+  RangeRequestSchema,
   type RequestOp,
   type ResponseHeader,
   ResponseHeaderSchema,
@@ -98,6 +100,13 @@ export class SimEtcd {
   /** It went away before all had heard of what was placed last: nobody can keep what they never heard of. */
   get wentUnheard(): boolean {
     return this.#wentUnheard;
+  }
+
+  /** The incarnation that a shard's key names. */
+  owner(shard: number): string | undefined {
+    const key = new Keys(prefix).shard(shard);
+    const [found] = this.range(create(RangeRequestSchema, { key }));
+    return found && Buffer.from(found.value).toString();
   }
 
   /** Nobody reaches any member, until the answer is called. */

@@ -22,7 +22,9 @@ export const faultKinds = [
   "device-unreachable",
   "device-reads-slowly",
 ] as const;
-export type FaultKind = (typeof faultKinds)[number];
+/** Only where it is asked for, and only over a Cassandra whose writes can be torn: an adversary that watches the takeovers of shards. */
+const tornTakeover = "torn-takeover";
+export type FaultKind = (typeof faultKinds)[number] | typeof tornTakeover;
 
 export interface Fault {
   readonly kind: FaultKind;
@@ -100,6 +102,7 @@ export class Faults {
   /** Undefined where there is nobody to hit. */
   #do(fault: Fault): { what: string; heal: () => void } | undefined {
     const { kind } = fault;
+    if (kind === tornTakeover) return this.#toTakeover();
     if (kind.startsWith("device-")) return this.#toDevice(fault);
     if (kind.startsWith("registry-") || kind === "lease-ends") return this.#toRegistry(fault);
     if (kind === "kill" || kind === "vanish" || kind === "pause" || kind === "stop")
@@ -172,6 +175,11 @@ export class Faults {
     return { what: process.address, heal: () => undefined };
   }
 
+  #toTakeover() {
+    const heal = this.#world.tearing?.begin();
+    return heal && { what: "", heal };
+  }
+
   #toDevice({ kind, who }: Fault) {
     const { network, devices } = this.#world;
     const device = among(devices, who[0]);
@@ -204,4 +212,4 @@ export class Faults {
 
 /** Typed so that a list of kinds may come from a command line. */
 export const isFaultKind = (text: string): text is FaultKind =>
-  faultKinds.some((kind) => kind === text);
+  text === tornTakeover || faultKinds.some((kind) => kind === text);

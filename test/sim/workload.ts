@@ -11,6 +11,10 @@ export interface People {
   readonly groups: number;
   /** Members of a group who are on nobody's list: they never connect. */
   readonly silentMembers: number;
+  /** How often several messages at once are sent, of all that is done. */
+  readonly bursts?: number;
+  /** What each message has at least. */
+  readonly textBytes?: number;
 }
 
 export interface Pace {
@@ -52,10 +56,11 @@ export class Workload {
 
   /** Devices connect, and each watches those whom its user talks with. */
   begin(): void {
-    const { users, devices, groups, silentMembers } = this.#people;
+    const { users, devices, groups, silentMembers, textBytes = 0 } = this.#people;
     for (const userId of users) {
       for (const deviceId of devices.get(userId) ?? []) {
         const device = this.#world.device(userId, deviceId);
+        device.textBytes = textBytes;
         device.watches = users.filter((other) => other !== userId);
         this.#world.timeline.in(this.#random.unit() * 500, () => device.connect());
         this.#reads(device);
@@ -124,7 +129,7 @@ export class Workload {
     const mine = [...this.conversations].filter(([, all]) => all.has(device.userId));
     const id = mine[Math.floor(where * mine.length)]?.[0];
     if (id === undefined) return;
-    if (what < 0.72) this.#send(device, id);
+    if (what < 0.8 - (this.#people.bursts ?? 0.08)) this.#send(device, id);
     else if (what < 0.8) this.#burst(device, id, 2 + Math.floor(how * 8));
     else if (what < 0.88) this.#change(device, how);
     else if (what < 0.9) device.asks("members", (client) => client.listMembers(id));

@@ -16,6 +16,7 @@ import type { LinkParts } from "./links.ts";
 import { Network, type Settings as NetworkSettings } from "./network.ts";
 import type { Patch } from "./patch.ts";
 import { SimProcess } from "./process.ts";
+import type { Tearing } from "./store/tearing.ts";
 import { Timeline } from "./timeline.ts";
 
 /** Makes a storage process's store; all of a world's keep the same rows. */
@@ -51,6 +52,8 @@ export class World {
   readonly devices: SimDevice[] = [];
   readonly internalErrors: string[] = [];
   readonly registry: SimEtcd;
+  /** Where takeovers may be torn. */
+  tearing: Tearing | undefined;
   readonly #openStore: OpenStore;
   readonly #byAddress = new Map<string, SimProcess>();
   readonly #lives = new Map<string, number>();

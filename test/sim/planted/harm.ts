@@ -18,6 +18,8 @@ export interface Harm {
   readonly few: boolean;
   /** At the end people go, and the others are to be told. */
   readonly leaves: boolean;
+  /** Takeovers may be torn. */
+  readonly torn?: boolean;
 }
 
 /** Owners of conversations stand still, are cut off, and die. */
@@ -28,6 +30,18 @@ export const ofOwners: Harm = {
   cassandra: stormy,
   few: true,
   leaves: false,
+};
+
+/** Owners are stopped within what they write, one after the other. */
+export const ofTakeovers: Harm = {
+  kinds: ["torn-takeover"],
+  services: ["delivery"],
+  // One at a time: those for which it is too early do nothing.
+  count: 30,
+  cassandra: undefined,
+  few: true,
+  leaves: false,
+  torn: true,
 };
 
 /** Cassandra alone. */
@@ -55,10 +69,12 @@ const few: People = {
   groups: 1,
   silentMembers: 0,
 };
-
-const horizonMs = 16_000;
+/** Much is written at once, and does not fit into one request. */
+const wordy: People = { ...few, bursts: 0.5, textBytes: 1_500 };
 
 export function plantedIn(seed: number, harm: Harm, patch: Patch): Scenario {
+  const { torn = false } = harm;
+  const horizonMs = torn ? 10_000 : 16_000;
   const base = scenarioOf(seed, { steps: 60, kinds: [] });
   const random = seededRandom(seed);
   const faults = faultsOf(random, harm.kinds, harm.count, [1_500, horizonMs - 2_000]);
@@ -68,7 +84,7 @@ export function plantedIn(seed: number, harm: Harm, patch: Patch): Scenario {
     const at = (serviceNames.indexOf(service) + 0.5) / serviceNames.length;
     return {
       ...fault,
-      forMs: Math.min(fault.forMs, 25_000),
+      forMs: torn ? 5_000 : Math.min(fault.forMs, 25_000),
       who: [at, fault.who[1], fault.who[2]] as const,
     };
   });
@@ -76,16 +92,18 @@ export function plantedIn(seed: number, harm: Harm, patch: Patch): Scenario {
   return {
     ...base,
     leaves: harm.leaves,
-    operations: harm.few ? 90 : 50,
+    operations: torn ? 45 : harm.few ? 90 : 50,
     horizonMs,
-    people: harm.few ? few : { ...base.people, silentMembers: 0 },
+    people: torn ? wordy : harm.few ? few : { ...base.people, silentMembers: 0 },
     faults: aimed,
     world: {
       ...base.world,
       processes: { gateway: 2, session: 2, delivery: 3, presence: 1, storage: 2 },
-      shards: 3,
+      shards: torn ? 1 : 3,
       leaseMs: 3_000,
-      store: overCassandra(trouble),
+      // Of what is timed by clocks one must be able to be behind.
+      ...(torn ? { clockOffsetMs: 3_600_000 } : {}),
+      store: overCassandra(trouble, torn),
       patch,
     },
   };

@@ -55,7 +55,7 @@ export const elusive: ReadonlyMap<string, Patch> = new Map([
   ["adopted records are not written again", store.noSeal],
   ["adopted records are written again under their old epoch", store.sealUnderOldEpoch],
   ["the revocation is not read after adopted records are written", store.noCheckAfterSeal],
-  ["all epochs are equal", store.equalEpochs],
+  ["all epochs are equal", services.equalEpochs],
   ["records are timed by a clock", store.clockTimestamps],
   ["writes are answered by one replica", store.writesOfOne],
   ["reads do not repair", store.noReadRepair],

@@ -52,6 +52,25 @@ export const holesAdopted = handlers(StorageService, (own) => ({
   },
 }));
 
+const term = (one: bigint): bigint => (one === 0n ? 0n : 1n);
+
+/** All owners write under the same epoch. */
+export const equalEpochs = handlers(StorageService, (own) => ({
+  append(requests, context) {
+    const equal = some(requests, (request) => {
+      for (const { cells, state } of request.writes) {
+        for (const cell of cells) {
+          cell.epoch = cell.term = 1n;
+          cell.previousTerm = term(cell.previousTerm);
+        }
+        if (state !== undefined) state.headTerm = term(state.headTerm);
+      }
+      return request;
+    });
+    return own.append(equal, context);
+  },
+}));
+
 async function* some<T>(all: AsyncIterable<T>, keep: (one: T) => T | undefined): AsyncGenerator<T> {
   for await (const one of all) {
     const kept = keep(one);

@@ -116,11 +116,6 @@ export const noCheckAfterSeal: Patch = {
   },
 };
 
-export const equalEpochs: Patch = {
-  nodes: (nodes) =>
-    statements(nodes, (one) => (one.query === insertCell ? withTimestamp(one, 1n) : one)),
-};
-
 export const clockTimestamps: Patch = {
   nodes: (nodes, process) =>
     statements(nodes, (one) =>

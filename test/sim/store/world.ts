@@ -2,6 +2,7 @@
 import type { StoreFactory, World } from "../world.ts";
 import { SimulatedCassandra, storeOver } from "./cassandra.ts";
 import { stormy, type Weather } from "./network.ts";
+import { Tearing } from "./tearing.ts";
 
 /** Cassandra's nodes go away and come back between these times, and its network is bad; afterwards all is well. */
 export interface Trouble {
@@ -10,17 +11,22 @@ export interface Trouble {
   readonly weather?: Weather;
 }
 
+/** `torn`: takeovers may be torn, see tearing.ts. */
 export const overCassandra =
-  (trouble?: Trouble): StoreFactory =>
+  (trouble?: Trouble, torn = false): StoreFactory =>
   (world) => {
     const { clock } = world.host("cassandra");
     const { patch } = world.options;
     const cassandra = new SimulatedCassandra(clock, world.chance("cassandra"), patch?.rules);
     if (trouble !== undefined) arm(cassandra, trouble, world);
+    const tearing = torn ? new Tearing(world, cassandra) : undefined;
+    world.tearing = tearing;
     return (process, { clock: own, random, log }) => {
       const client = cassandra.client(process.address, own);
-      const nodes = patch?.nodes?.(client, process) ?? client;
-      const store = storeOver(nodes, { clock: own, random, log });
+      const way = tearing?.nodes(client, process) ?? client;
+      const nodes = patch?.nodes?.(way, process) ?? way;
+      const kept = storeOver(nodes, { clock: own, random, log });
+      const store = tearing?.store(kept, process) ?? kept;
       return Promise.resolve(patch?.store?.(store, process, nodes) ?? store);
     };
   };
