@@ -138,6 +138,7 @@ describe("the image", function () {
       {},
       image,
     );
+    assert.ok(found.includes("./dist/cli/main.js"));
     const others = found
       .split("\n")
       .filter((path) => /\.spec\.|\.tsx?$/.test(path) && !path.endsWith(".d.ts"));
