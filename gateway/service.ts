@@ -13,6 +13,7 @@ import { ChatCalls } from "./calls.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { Shared } from "./state.ts";
 import { Connections } from "./connections.ts";
+import { Console } from "./console.ts";
 import { Uploads } from "./content.ts";
 import { DeliveryLinks } from "./delivery-links.ts";
 import { Elsewhere } from "./elsewhere.ts";
@@ -111,13 +112,13 @@ export class ChatGateway implements Gateway {
       gone: (connection) => connections.remove(connection),
     };
     this.#sockets = new Sockets(shared, connections);
-    this.#operators = new Operators(clock, random, connections, elsewhere);
+    this.#operators = new Operators(gatewayId, clock, random, connections, elsewhere);
     this.#sweep = new Sweep(parts);
     this.#delivery = delivery;
     this.#session = session;
     this.#presence = presence;
     this.calls = calls;
-    this.service = this.#operators;
+    this.service = new Console(surroundings, this.#operators, shards);
   }
 
   start(): Promise<void> {
