@@ -5,6 +5,7 @@ import { Command } from "commander";
 import { addBench } from "./bench.ts";
 import { addChat } from "./chat.ts";
 import { addMessageCommands } from "./messages.ts";
+import { addOperators } from "./operators.ts";
 import { addProcesses } from "./processes.ts";
 import { addStart } from "./start.ts";
 import { addToken } from "./token.ts";
@@ -23,7 +24,7 @@ function version(): string {
 }
 
 const program = new Command("parley")
-  .description("A chat messaging service: run it, talk through it, measure it.")
+  .description("A chat messaging service: run it, talk through it, look into it, measure it.")
   .version(version())
   .showHelpAfterError("(try --help)");
 addStart(program);
@@ -32,6 +33,7 @@ addToken(program);
 addMessageCommands(program);
 addChat(program);
 addBench(program);
+addOperators(program);
 
 try {
   await program.parseAsync();

@@ -104,7 +104,7 @@ export class Console implements ServiceImpl<typeof GatewayService> {
     const processes = services.flatMap((service) =>
       this.#surroundings
         .peers(service)
-        .present.map((peer) => processOf(service, peer, owned.get(peer.id) ?? 0)),
+        .present.map((peer) => processOf(service, this.#named(service, peer), owned)),
     );
     return { $typeName: "parley.gateway.v1.ListProcessesResponse", processes };
   }
@@ -156,6 +156,12 @@ export class Console implements ServiceImpl<typeof GatewayService> {
     return explain(new Asking(this.#surroundings), storage, shard, request);
   }
 
+  /** A gateway that was given no id knows its own alone. */
+  #named(service: DescService, peer: Peer): Peer {
+    const isOwn = service === GatewayService && peer.id === this.#surroundings.identity.id;
+    return isOwn ? { ...peer, name: this.#own.gatewayId } : peer;
+  }
+
   /** Undefined: this gateway is meant. */
   #other(gatewayId: string): Peer | undefined {
     if (gatewayId === "" || gatewayId === this.#own.gatewayId) return undefined;
@@ -164,7 +170,7 @@ export class Console implements ServiceImpl<typeof GatewayService> {
     const { present } = this.#surroundings.peers(GatewayService);
     const peer = present.find(({ id, name }) => name === gatewayId || id === gatewayId);
     if (peer !== undefined) return peer;
-    const names = present.map(({ id, name }) => name || id);
+    const names = present.map((one) => this.#named(GatewayService, one).name || one.id);
     throw new ConnectError(
       `there is no gateway ${gatewayId}; there are: ${names.join(", ")}`,
       Code.NotFound,
@@ -172,7 +178,7 @@ export class Console implements ServiceImpl<typeof GatewayService> {
   }
 }
 
-function processOf(service: DescService, peer: Peer, shards: number): Process {
+function processOf(service: DescService, peer: Peer, owned: ReadonlyMap<string, number>): Process {
   const { id, name, region, draining, address = "", pinned = [] } = peer;
   const isDelivery = service === DeliveryService;
   return {
@@ -183,7 +189,7 @@ function processOf(service: DescService, peer: Peer, shards: number): Process {
     address,
     region,
     draining,
-    shards: isDelivery ? shards : 0,
+    shards: isDelivery ? (owned.get(id) ?? 0) : 0,
     pinnedShards: isDelivery ? [...pinned] : [],
   };
 }

@@ -67,7 +67,7 @@ export async function explain(
     shard,
     ...(owner === undefined ? {} : { owner }),
     members,
-    membersLeftOut: kept.members.length - members.length,
+    membersLeftOut: state === MessageState.ABSENT ? 0 : kept.members.length - members.length,
     unanswered: asking.unanswered,
   };
 }

@@ -47,6 +47,7 @@ export class ChatGateway implements Gateway {
   readonly gatewayId: string;
   readonly calls: Calls;
   readonly service: ServiceImpl<typeof GatewayService>;
+  readonly #connections: Connections;
   readonly #operators: Operators;
   readonly #delivery: DeliveryLinks;
   readonly #session: SessionLinks;
@@ -111,6 +112,7 @@ export class ChatGateway implements Gateway {
       },
       gone: (connection) => connections.remove(connection),
     };
+    this.#connections = connections;
     this.#sockets = new Sockets(shared, connections);
     this.#operators = new Operators(gatewayId, clock, random, connections, elsewhere);
     this.#sweep = new Sweep(parts);
@@ -130,7 +132,11 @@ export class ChatGateway implements Gateway {
   }
 
   problems(): string[] {
-    return [this.#delivery, this.#session, this.#presence].flatMap((links) => links.problems());
+    const drained = this.#connections.closed
+      ? ["the gateway was drained: it takes no connections until it is started again"]
+      : [];
+    const links = [this.#delivery, this.#session, this.#presence];
+    return [...drained, ...links.flatMap((link) => link.problems())];
   }
 
   upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): void {

@@ -145,8 +145,9 @@ export class Standing {
   /** Whether it is announced now. */
   async #join(id: string): Promise<boolean> {
     const { directory, identity, log, pins } = this.#parts;
-    const pinned = pins?.shards ?? [];
-    const instance: Instance = { ...this.#announced, id, draining: this.#draining, pinned };
+    const shards = pins?.shards ?? [];
+    const pinned = shards.length === 0 ? {} : { pinned: shards };
+    const instance: Instance = { ...this.#announced, id, draining: this.#draining, ...pinned };
     try {
       this.#membership = await directory.join(instance, () => {
         log.warn({ id }, "its lease was lost: it begins another life under a new id");
