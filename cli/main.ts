@@ -6,6 +6,7 @@ import { addBackup } from "./backup.ts";
 import { addBench } from "./bench.ts";
 import { addChat } from "./chat.ts";
 import { addMessageCommands } from "./messages.ts";
+import { addOperators } from "./operators.ts";
 import { addProcesses } from "./processes.ts";
 import { addStart } from "./start.ts";
 import { addToken } from "./token.ts";
@@ -24,7 +25,7 @@ function version(): string {
 }
 
 const program = new Command("parley")
-  .description("A chat messaging service: run it, talk through it, measure it.")
+  .description("A chat messaging service: run it, talk through it, look into it, measure it.")
   .version(version())
   .showHelpAfterError("(try --help)");
 addStart(program);
@@ -34,6 +35,7 @@ addMessageCommands(program);
 addChat(program);
 addBackup(program);
 addBench(program);
+addOperators(program);
 
 try {
   await program.parseAsync();

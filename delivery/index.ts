@@ -4,11 +4,13 @@ import { Committer, type CommitterEvents, type Pace } from "./committer.ts";
 import type { Draft } from "./draft.ts";
 import type { DeliveryConfig } from "./config.ts";
 import { Fanout } from "./fanout.ts";
+import { Inspection } from "./inspection.ts";
 import { Operations } from "./operations.ts";
 import { Owner } from "./owner.ts";
 import { Ownership } from "./ownership.ts";
 import { Placement } from "./placement.ts";
 import { DeliveryHandlers } from "./service.ts";
+import { Pins } from "../mesh/pins.ts";
 import { every, type Cancel } from "../mesh/clock.ts";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
 import type { ShardRegistry } from "../mesh/shards.ts";
@@ -39,6 +41,7 @@ export function createDelivery(
 
 class Delivery implements Running<typeof DeliveryService> {
   readonly service: DeliveryHandlers;
+  readonly pins = new Pins();
   readonly #surroundings: Surroundings;
   readonly #committer: Committer;
   readonly #ownership: Ownership;
@@ -77,7 +80,8 @@ class Delivery implements Running<typeof DeliveryService> {
       },
       settle: (closing) => owner.settle(closing),
     });
-    this.service = new DeliveryHandlers(surroundings, { owner, operations, committer });
+    const inspection = new Inspection(owner, ownership, this.pins, shards.count);
+    this.service = new DeliveryHandlers(surroundings, { owner, operations, committer, inspection });
   }
 
   async start(): Promise<void> {

@@ -166,6 +166,12 @@ export class Owner {
     }
   }
 
+  /** Undefined where it is not in memory. */
+  held(conversationId: string): { conversation: Conversation; waiting: number } | undefined {
+    const held = this.#held.get(conversationId);
+    return held && { conversation: held.conversation, waiting: held.waiting?.length ?? 0 };
+  }
+
   /** Of all that is held; former members, too: what was lost may be what told them so. */
   *users(): Iterable<string> {
     for (const { conversation } of this.#held.values()) yield* conversation.members.keys();

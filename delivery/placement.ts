@@ -7,7 +7,7 @@ import { ConnectError } from "@connectrpc/connect";
 import { unavailable } from "../mesh/errors.ts";
 import type { Count } from "../mesh/metrics.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
-import { type Peers, ringOf } from "../mesh/peers.ts";
+import { type Peer, type Peers, ringOf } from "../mesh/peers.ts";
 import type { Ring } from "../mesh/ring.ts";
 import type { ShardRegistry } from "../mesh/shards.ts";
 import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
@@ -151,11 +151,11 @@ export class Placement {
     const { present } = this.#peers;
     const live = new Set(present.map(({ id }) => id));
     if (!live.has(identity.id)) return undefined;
-    const ring = ringOf(present);
+    const place = placesAmong(present);
     const plan: Plan = { claims: [], moves: [] };
     for (let shard = 0; shard < this.#parts.shards.count; shard += 1) {
       const owner = this.#parts.shards.owner(shard)?.incarnation;
-      const mine = placeOf(ring, shard) === identity.id;
+      const mine = place(shard) === identity.id;
       if (owner === identity.id) {
         if (!mine) plan.moves.push(shard);
       } else if (mine && (owner === undefined || !live.has(owner))) plan.claims.push(shard);
@@ -256,7 +256,7 @@ export class Placement {
     while (!this.#closing.signal.aborted) {
       const mine = shards.owner(shard);
       if (mine?.incarnation !== id || this.#surroundings.identity.id !== id) return;
-      const next = placeOf(ringOf(this.#peers.present), shard) ?? id;
+      const next = placesAmong(this.#peers.present)(shard) ?? id;
       try {
         if ((await shards.replace(shard, mine, next)) !== undefined) {
           this.#moves.add();
@@ -271,6 +271,17 @@ export class Placement {
       }
     }
   }
+}
+
+/** Where each shard belongs: at the process that an operator moved it to, as long as that one stays; else where it falls. */
+export function placesAmong(peers: readonly Peer[]): (shard: number) => string | undefined {
+  const ring = ringOf(peers);
+  const moved = new Map<number, string>();
+  for (const { id, draining, pinned = [] } of peers) {
+    // While a shard is moved on from one process to another both may have it: all decide for the same one.
+    if (!draining) for (const shard of pinned) if (!moved.has(shard)) moved.set(shard, id);
+  }
+  return (shard) => moved.get(shard) ?? placeOf(ring, shard);
 }
 
 /** The process that the shard falls to. */

@@ -11,6 +11,7 @@ import type { Answerer, Draft } from "./draft.ts";
 import { refusal, sent } from "./draft.ts";
 import { Followed } from "./followed.ts";
 import { creation, update } from "./groups.ts";
+import type { Inspection } from "./inspection.ts";
 import { groupId } from "../mesh/ids.ts";
 import type { Operations } from "./operations.ts";
 import type { Owner } from "./owner.ts";
@@ -26,8 +27,12 @@ import type {
   DeliveryService,
   ExchangeRequest,
   ExchangeResponse,
+  InspectConversationRequest,
+  InspectConversationResponse,
   Operation,
   Outcome,
+  PinShardRequest,
+  PinShardResponse,
   UpdateGroupRequest,
   UpdateGroupResponse,
 } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
@@ -44,6 +49,7 @@ export interface ServiceParts {
   readonly owner: Owner;
   readonly operations: Operations;
   readonly committer: Committer;
+  readonly inspection: Inspection;
 }
 
 /** Has a call answered with the seq, once the draft is kept. */
@@ -115,6 +121,14 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
       $typeName: "parley.delivery.v1.ExchangeResponse",
       outcomes: batch,
     }));
+  }
+
+  inspectConversation(request: InspectConversationRequest): InspectConversationResponse {
+    return this.#parts.inspection.conversation(request);
+  }
+
+  pinShard(request: PinShardRequest): Promise<PinShardResponse> {
+    return this.#parts.inspection.pin(request);
   }
 
   async createGroup({ userId, request }: CreateGroupRequest): Promise<CreateGroupResponse> {

@@ -1,6 +1,6 @@
 /** A WebSocket connection as a state machine: what it may do when, what waits for it, when it ends. It must not know what the calls do. */
 import { CloseReason } from "../proto/gen/parley/v1/chat_pb.ts";
-import type { Recipient } from "./connections.ts";
+import type { Inspected, Recipient } from "./connections.ts";
 import { readBatch } from "./frames.ts";
 import type { Chunk, InFrame } from "./frames.ts";
 import { HeldPushes } from "./held.ts";
@@ -8,6 +8,7 @@ import { Encoded, Outbox } from "./outbox.ts";
 import type { OutFrame } from "./outbox.ts";
 import type { Caller } from "./ports.ts";
 import { SharedPush } from "./pushes.ts";
+import { inspected } from "./state.ts";
 import type { Admitting, Live, Shared, State, Wire } from "./state.ts";
 import type { Heartbeating, Round } from "./sweep.ts";
 import { TokenBucket } from "./rate.ts";
@@ -69,6 +70,10 @@ export class Connection implements Recipient, Heartbeating {
 
   get outboxBytes(): number {
     return this.#outbox.bytes + this.#wire.bufferedAmount;
+  }
+
+  inspect(conversationId: string, nowMs: number): Inspected {
+    return inspected(this.#state, conversationId, nowMs);
   }
 
   /** A WebSocket message came. */

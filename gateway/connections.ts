@@ -2,6 +2,14 @@
 import type { CloseReason } from "../proto/gen/parley/v1/chat_pb.ts";
 import type { SharedPush } from "./pushes.ts";
 import type { Round } from "./sweep.ts";
+import type { Unsettled } from "./unacked.ts";
+
+/** What operators see of how far a connection is. */
+export interface Inspected {
+  readonly stage: "greeting" | "attaching" | "syncing" | "live" | "ending";
+  /** What it was pushed of the conversation and has not acked. */
+  readonly unacked: Unsettled | undefined;
+}
 
 /** Whoever is reachable here: a WebSocket, a Subscribe stream, a long poll that waits. */
 export interface Recipient {
@@ -20,6 +28,8 @@ export interface Recipient {
   push(push: SharedPush, nowMs: number): void;
   /** A device of the same user has got all of the conversation up to this seq. */
   acked(conversationId: string, deliveredSeq: number): void;
+  /** `nowMs` is the monotonic clock's. */
+  inspect(conversationId: string, nowMs: number): Inspected;
   /** What time alone makes due; `nowMs` is the monotonic clock's. */
   tick(nowMs: number, round: Round): void;
   /** `url`: where its device should come back; "" or absent: to where it came from. */

@@ -1,5 +1,4 @@
-/** GatewayService: what operators see of this gateway, and how they empty it. */
-import type { ServiceImpl } from "@connectrpc/connect";
+/** What operators see of this gateway alone, and how they empty it. */
 import { sleep } from "../mesh/clock.ts";
 import type { Clock } from "../mesh/clock.ts";
 import { invalid } from "../mesh/errors.ts";
@@ -8,7 +7,6 @@ import { CloseReason } from "../proto/gen/parley/v1/chat_pb.ts";
 import type {
   Connection,
   DisconnectRequest,
-  GatewayService,
   ListConnectionsRequest,
   ListConnectionsResponse,
 } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
@@ -18,6 +16,7 @@ import type { Elsewhere } from "./elsewhere.ts";
 
 const listMax = 1_000;
 const listUsual = 200;
+const usersMax = 1_000;
 const spreadMaxMs = 600_000;
 const stepMs = 100;
 /** How long the last sockets may take to close. */
@@ -26,46 +25,67 @@ const goneStepMs = 250;
 /** Where another gateway lives: what each connection that is told at the same time adds to the time over which they come back. */
 const comeBackEachMs = 1;
 
-const shown = (one: Recipient): Connection => ({
-  $typeName: "parley.gateway.v1.Connection",
-  connection: one.number,
-  userId: one.userId,
-  deviceId: one.deviceId,
-  kind: one.kind,
-  sinceMs: BigInt(Math.floor(one.sinceMs)),
-  outboxBytes: one.outboxBytes,
-  remoteAddress: one.remoteAddress,
-});
-
-export class Operators implements ServiceImpl<typeof GatewayService> {
+export class Operators {
+  readonly gatewayId: string;
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #connections: Connections;
   readonly #elsewhere: Elsewhere;
 
-  constructor(clock: Clock, random: Random, connections: Connections, elsewhere: Elsewhere) {
+  constructor(
+    gatewayId: string,
+    clock: Clock,
+    random: Random,
+    connections: Connections,
+    elsewhere: Elsewhere,
+  ) {
+    this.gatewayId = gatewayId;
     this.#clock = clock;
     this.#random = random;
     this.#connections = connections;
     this.#elsewhere = elsewhere;
   }
 
-  listConnections({
-    userId,
-    afterConnection,
-    limit,
-  }: ListConnectionsRequest): ListConnectionsResponse {
+  listConnections(request: ListConnectionsRequest): ListConnectionsResponse {
+    const { userId, userIds, afterConnection, limit, conversationId } = request;
     if (limit > listMax) throw invalid(`limit is more than ${listMax}`);
+    if (userIds.length > usersMax) throw invalid(`there are more than ${usersMax} user_ids`);
+    if (userId !== "" && userIds.length > 0) throw invalid("set user_id or user_ids, not both");
     const most = limit === 0 ? listUsual : limit;
-    const all = userId === "" ? this.#connections.all() : this.#connections.ofUser(userId);
+    const asked = userId === "" ? userIds : [userId];
+    const nowMs = this.#clock.monotonic();
     const connections: Connection[] = [];
     let total = 0;
-    for (const one of all) {
+    for (const one of this.#of(asked)) {
       total += 1;
-      if (one.number > afterConnection && connections.length < most) connections.push(shown(one));
+      if (one.number > afterConnection && connections.length < most)
+        connections.push(this.#shown(one, conversationId, nowMs));
     }
     const $typeName = "parley.gateway.v1.ListConnectionsResponse";
-    return { $typeName, connections, total };
+    return { $typeName, connections, total, unanswered: [] };
+  }
+
+  *#of(userIds: readonly string[]): Generator<Recipient, void> {
+    if (userIds.length === 0) yield* this.#connections.all();
+    for (const userId of new Set(userIds)) yield* this.#connections.ofUser(userId);
+  }
+
+  #shown(one: Recipient, conversationId: string, nowMs: number): Connection {
+    const { stage, unacked } = one.inspect(conversationId, nowMs);
+    const $typeName = "parley.gateway.v1.Unacked";
+    return {
+      $typeName: "parley.gateway.v1.Connection",
+      connection: one.number,
+      userId: one.userId,
+      deviceId: one.deviceId,
+      kind: one.kind,
+      sinceMs: BigInt(Math.floor(one.sinceMs)),
+      outboxBytes: one.outboxBytes,
+      remoteAddress: one.remoteAddress,
+      gatewayId: this.gatewayId,
+      stage,
+      ...(unacked === undefined ? {} : { unacked: { $typeName, ...unacked } }),
+    };
   }
 
   disconnect({ target }: DisconnectRequest): { ended: number } {

@@ -13,6 +13,7 @@ import { ChatCalls } from "./calls.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { Shared } from "./state.ts";
 import { Connections } from "./connections.ts";
+import { Console } from "./console.ts";
 import { Uploads } from "./content.ts";
 import { DeliveryLinks } from "./delivery-links.ts";
 import { Elsewhere } from "./elsewhere.ts";
@@ -47,6 +48,7 @@ export class ChatGateway implements Gateway {
   readonly gatewayId: string;
   readonly calls: Calls;
   readonly service: ServiceImpl<typeof GatewayService>;
+  readonly #connections: Connections;
   readonly #operators: Operators;
   readonly #delivery: DeliveryLinks;
   readonly #session: SessionLinks;
@@ -114,14 +116,15 @@ export class ChatGateway implements Gateway {
       },
       gone: (connection) => connections.remove(connection),
     };
+    this.#connections = connections;
     this.#sockets = new Sockets(shared, connections);
-    this.#operators = new Operators(clock, random, connections, elsewhere);
+    this.#operators = new Operators(gatewayId, clock, random, connections, elsewhere);
     this.#sweep = new Sweep(parts);
     this.#delivery = delivery;
     this.#session = session;
     this.#presence = presence;
     this.calls = calls;
-    this.service = this.#operators;
+    this.service = new Console(surroundings, this.#operators, shards);
   }
 
   start(): Promise<void> {
@@ -133,7 +136,11 @@ export class ChatGateway implements Gateway {
   }
 
   problems(): string[] {
-    return [this.#delivery, this.#session, this.#presence].flatMap((links) => links.problems());
+    const drained = this.#connections.closed
+      ? ["the gateway was drained: it takes no connections until it is started again"]
+      : [];
+    const links = [this.#delivery, this.#session, this.#presence];
+    return [...drained, ...links.flatMap((link) => link.problems())];
   }
 
   upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): void {

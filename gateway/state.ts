@@ -3,6 +3,7 @@ import type { Clock } from "../mesh/clock.ts";
 import type { Random } from "../mesh/random.ts";
 import type { GatewayConfig } from "./config.ts";
 import type { Connection } from "./connection.ts";
+import type { Inspected } from "./connections.ts";
 import type { FrameWriter, InFrame } from "./frames.ts";
 import type { HeldPushes } from "./held.ts";
 import type { Meter } from "./meter.ts";
@@ -84,4 +85,20 @@ export interface Shared {
   left(connection: Connection): void;
   /** Its socket is closed. */
   gone(connection: Connection): void;
+}
+
+const stages = {
+  greeting: "greeting",
+  admitting: "attaching",
+  live: "live",
+  draining: "ending",
+  closed: "ending",
+} as const;
+
+export function inspected(state: State, conversationId: string, nowMs: number): Inspected {
+  if (state.t !== "live") return { stage: stages[state.t], unacked: undefined };
+  return {
+    stage: state.held === undefined ? "live" : "syncing",
+    unacked: state.unacked?.of(conversationId, nowMs),
+  };
 }

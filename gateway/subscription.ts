@@ -14,7 +14,7 @@ import type {
 import { goOnMs } from "./admission.ts";
 import { firstPage } from "./calls.ts";
 import type { GatewayConfig } from "./config.ts";
-import type { Connections, Recipient } from "./connections.ts";
+import type { Connections, Inspected, Recipient } from "./connections.ts";
 import type { Elsewhere } from "./elsewhere.ts";
 import type { Caller } from "./ports.ts";
 import { SharedPush } from "./pushes.ts";
@@ -123,6 +123,13 @@ class Subscription implements Recipient, Heartbeating {
   }
 
   acked(): void {}
+
+  /** What is pushed here is not acked: whoever reads it says so by a cursor. */
+  inspect(): Inspected {
+    const told = this.#isSynced || this.kind === "poll";
+    const attached = told ? "live" : "syncing";
+    return { stage: this.#isAttached ? attached : "attaching", unacked: undefined };
+  }
 
   heartbeat(headSum: bigint | undefined): void {
     this.#offer({ headSum }, 0);

@@ -8,6 +8,15 @@ interface Entry {
   tries: number;
 }
 
+/** Of one conversation, for operators. */
+export interface Unsettled {
+  readonly fromSeq: number;
+  readonly toSeq: number;
+  /** Since it was pushed, or pushed last. */
+  readonly forMs: number;
+  readonly tries: number;
+}
+
 /** Conversations beyond this many are not watched: their loss shows in the heartbeats' sums. */
 const conversationsMax = 4_096;
 
@@ -38,6 +47,13 @@ export class Unacked {
     entry.fromSeq = deliveredSeq + 1;
     entry.sinceMs = nowMs;
     entry.tries = 0;
+  }
+
+  of(conversationId: string, nowMs: number): Unsettled | undefined {
+    const entry = this.#entries.get(conversationId);
+    if (entry === undefined) return undefined;
+    const { fromSeq, toSeq, sinceMs, tries } = entry;
+    return { fromSeq, toSeq, forMs: Math.floor(nowMs - sinceMs), tries };
   }
 
   /** Tells `again` what is to be pushed once more. False where the device had all its tries. */

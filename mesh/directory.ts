@@ -19,7 +19,12 @@ export interface Instance {
   readonly url: string;
   /** It is going away: nothing new is placed on it. */
   readonly draining: boolean;
+  /** Shards that an operator moved to it. */
+  readonly pinned?: readonly number[];
 }
+
+/** What an instance may change while it is announced. */
+export type InstanceChange = Partial<Pick<Instance, "draining" | "url" | "pinned">>;
 
 export interface Membership {
   /**
@@ -30,7 +35,7 @@ export interface Membership {
   /** When the last confirmed renewal was asked for, on that clock. */
   readonly renewedMs: number;
   /** Tells the others of a change. Rejects with FAILED_PRECONDITION where the lease is over, UNAVAILABLE where the directory does not answer. */
-  update(change: Partial<Pick<Instance, "draining" | "url">>): Promise<void>;
+  update(change: InstanceChange): Promise<void>;
   /** Ends the lease, so that the others know at once. Where it rejects, with UNAVAILABLE, the lease ends by itself. */
   leave(): Promise<void>;
 }

@@ -6,6 +6,7 @@ import type { Clock } from "./clock.ts";
 import type { Identity } from "./identity.ts";
 import type { Metrics } from "./metrics.ts";
 import type { Peers } from "./peers.ts";
+import type { Pins } from "./pins.ts";
 import type { Random } from "./random.ts";
 import type { Tracer } from "./trace.ts";
 
@@ -18,6 +19,8 @@ export interface Running<S extends DescService> {
   problems(): string[];
   /** The process is announced as draining: what is on it goes elsewhere. Resolves once that is done, or after `boundMs`. */
   drain?(boundMs: number): Promise<unknown>;
+  /** Shards that operators move to it: whoever announces the process announces them. */
+  readonly pins?: Pins;
   /** Finishes what is under way and lets go of everything. */
   close(): Promise<void>;
 }

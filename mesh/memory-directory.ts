@@ -2,7 +2,14 @@
 import { every } from "./clock.ts";
 import type { Cancel, Clock } from "./clock.ts";
 import { InstanceTables, leaseOver, nameTaken, serviceNames } from "./directory.ts";
-import type { Directory, Instance, InstanceList, Membership, ServiceName } from "./directory.ts";
+import type {
+  Directory,
+  Instance,
+  InstanceChange,
+  InstanceList,
+  Membership,
+  ServiceName,
+} from "./directory.ts";
 import { unavailable } from "./errors.ts";
 import { MemoryShards, ShardTable } from "./shards.ts";
 import type { ShardOwner, ShardRegistry } from "./shards.ts";
@@ -237,7 +244,7 @@ class MemoryMembership implements Membership {
     return this.#renewedMs;
   }
 
-  update(change: Partial<Pick<Instance, "draining" | "url">>): Promise<void> {
+  update(change: InstanceChange): Promise<void> {
     return asked(() => {
       this.#reach();
       if (!this.#world.lives(this.#lease)) throw leaseOver();

@@ -13,6 +13,10 @@ export interface Peer {
   readonly url: string;
   /** It is going away: nothing new is placed on it. It still answers. */
   readonly draining: boolean;
+  /** Where its gRPC listens, "host:port"; empty: it was not told. */
+  readonly address?: string;
+  /** Shards that an operator moved to it. */
+  readonly pinned?: readonly number[];
   readonly transport: Transport;
 }
 

@@ -5,11 +5,12 @@ import { sleep } from "./clock.ts";
 import type { Clock } from "./clock.ts";
 import type { Directory, Instance, Membership } from "./directory.ts";
 import type { Identity } from "./identity.ts";
+import type { Pins } from "./pins.ts";
 import type { Admission } from "./process-admission.ts";
 import type { Random } from "./random.ts";
 
 /** What stays the same over the lives of a process. */
-export type Announced = Omit<Instance, "id" | "draining">;
+export type Announced = Omit<Instance, "id" | "draining" | "pinned">;
 
 export interface StandingParts {
   readonly directory: Directory;
@@ -18,6 +19,8 @@ export interface StandingParts {
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
+  /** They stay over its lives. */
+  readonly pins?: Pins | undefined;
 }
 
 const leastBackoffMs = 100;
@@ -40,6 +43,7 @@ export class Standing {
   constructor(parts: StandingParts, announced: Announced) {
     this.#parts = parts;
     this.#announced = announced;
+    parts.pins?.announcedBy((pinned) => this.#pin(pinned));
     this.#kept = this.#keep();
   }
 
@@ -57,6 +61,15 @@ export class Standing {
   async drain(): Promise<void> {
     this.#draining = true;
     await this.#membership?.update({ draining: true });
+  }
+
+  async #pin(pinned: readonly number[]): Promise<void> {
+    if (this.#membership === undefined)
+      throw new ConnectError(
+        `no shard can be moved here: ${this.#reason}`,
+        Code.FailedPrecondition,
+      );
+    await this.#membership.update({ pinned });
   }
 
   /** Ends the lease, or tries to; another is not begun. */
@@ -136,8 +149,10 @@ export class Standing {
 
   /** Whether it is announced now. */
   async #join(id: string): Promise<boolean> {
-    const { directory, identity, log } = this.#parts;
-    const instance: Instance = { ...this.#announced, id, draining: this.#draining };
+    const { directory, identity, log, pins } = this.#parts;
+    const shards = pins?.shards ?? [];
+    const pinned = shards.length === 0 ? {} : { pinned: shards };
+    const instance: Instance = { ...this.#announced, id, draining: this.#draining, ...pinned };
     try {
       this.#membership = await directory.join(instance, () => {
         log.warn({ id }, "its lease was lost: it begins another life under a new id");

@@ -326,7 +326,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     const faults = (): string[] => this.#tls?.problems() ?? [];
     const admission = new Admission({ directory, clock, random, faults, ...credentials });
     this.#standing = new Standing(
-      { directory, identity, admission, clock, random, log },
+      { directory, identity, admission, clock, random, log, pins: made.running.pins },
       this.#announced(url),
     );
   }

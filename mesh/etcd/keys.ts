@@ -65,8 +65,10 @@ export function bytes(text: string): Uint8Array {
   return Buffer.from(text);
 }
 
-export function instanceToValue({ name, address, region, url, draining }: Instance): Uint8Array {
-  return bytes(JSON.stringify({ name, address, region, url, draining }));
+export function instanceToValue(instance: Instance): Uint8Array {
+  const { name, address, region, url, draining, pinned = [] } = instance;
+  const some = pinned.length === 0 ? {} : { pinned };
+  return bytes(JSON.stringify({ name, address, region, url, draining, ...some }));
 }
 
 /** What a newer version adds is not seen, and what an older one lacks is empty. Undefined: it is no instance. */
@@ -88,7 +90,13 @@ export function instanceFromValue(
     region: text("region"),
     url: text("url"),
     draining: fields.get("draining") === true,
+    ...pinnedOf(fields.get("pinned")),
   };
+}
+
+function pinnedOf(field: unknown): Pick<Instance, "pinned"> {
+  if (!Array.isArray(field)) return {};
+  return { pinned: field.filter((shard) => typeof shard === "number") };
 }
 
 function fieldsOf(value: Uint8Array): Map<string, unknown> | undefined {

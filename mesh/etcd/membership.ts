@@ -1,7 +1,7 @@
 /** One instance in etcd: announced by one transaction under one lease, changed only where it is as it was left. */
 import { Code, ConnectError } from "@connectrpc/connect";
 import { leaseOver, nameTaken } from "../directory.ts";
-import type { Instance, Membership } from "../directory.ts";
+import type { Instance, InstanceChange, Membership } from "../directory.ts";
 import { unavailable } from "../errors.ts";
 import { bytes, instanceToValue } from "./keys.ts";
 import type { Keys } from "./keys.ts";
@@ -72,7 +72,7 @@ export class EtcdMembership implements Membership {
     return this.#lease.problem;
   }
 
-  update(change: Partial<Pick<Instance, "draining" | "url">>): Promise<void> {
+  update(change: InstanceChange): Promise<void> {
     const done = this.#updates.then(() => this.#update(change));
     this.#updates = done.catch(() => undefined);
     return done;
@@ -102,7 +102,7 @@ export class EtcdMembership implements Membership {
     this.#ending.lost();
   }
 
-  async #update(change: Partial<Pick<Instance, "draining" | "url">>): Promise<void> {
+  async #update(change: InstanceChange): Promise<void> {
     const { members, keys } = this.#settings;
     const instance = { ...this.#instance, ...change };
     this.#instance = instance;

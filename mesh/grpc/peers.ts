@@ -56,8 +56,9 @@ export class ChannelPeers<C extends Channel> implements Peers {
     const { present } = this.#instances;
     this.#table.replace(
       present.map((instance) => {
-        const { id, name, region, url, draining } = instance;
-        return { id, name, region, url, draining, transport: this.channel(instance) };
+        const { id, name, region, url, draining, address, pinned = [] } = instance;
+        const transport = this.channel(instance);
+        return { id, name, region, url, draining, address, pinned, transport };
       }),
     );
     const live = new Set(present.map(({ id }) => id));

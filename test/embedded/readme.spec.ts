@@ -17,12 +17,15 @@ const documents = ["README.md", "docs/protocol.md", "docs/operations.md"];
 /** What the tests do themselves instead. */
 const installs = /^npm install && npm (start|test)$/;
 
+/** Is run by tests of its own (test/operations/), with grpcurl. */
+const elsewhere = "Questions of operators";
+
 /** Answers end without an end of line: several of them come as lines in the documents. */
 const asLines = (output: string): string => output.replaceAll("}{", "}\n{");
 
 for (const document of documents) {
   describe(`${document} says what happens`, () => {
-    const blocks = blocksOf(textOf(document));
+    const blocks = blocksOf(textOf(document)).filter(({ section }) => section !== elsewhere);
     let folder: Awaited<ReturnType<typeof newFolder>>;
     let server: ServerProcess;
     let shell: Shell;

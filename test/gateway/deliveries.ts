@@ -118,6 +118,8 @@ export class Owner extends FakeDelivery {
       exchange: this.exchange,
       createGroup: () => this.#called({ response: { conversation: { title: id } } }),
       updateGroup: () => this.#called({ response: { seq: 1 } }),
+      inspectConversation: () => this.#called({}),
+      pinShard: () => this.#called({}),
     });
     this.peer = peerOf(id, mesh.transport(DeliveryService));
   }

@@ -1,5 +1,5 @@
 /** A connection that only remembers what it is told, and user ids that fall to an instance. */
-import type { Recipient } from "../../gateway/connections.ts";
+import type { Inspected, Recipient } from "../../gateway/connections.ts";
 import type { SharedPush } from "../../gateway/pushes.ts";
 import { Ring } from "../../mesh/ring.ts";
 import type { CloseReason } from "../../proto/gen/parley/v1/chat_pb.ts";
@@ -34,6 +34,9 @@ export class FakeRecipient implements Recipient {
   }
 
   acked(): void {}
+  inspect(): Inspected {
+    return { stage: "live", unacked: undefined };
+  }
   tick(): void {}
 
   end(reason: CloseReason): void {

@@ -435,6 +435,8 @@ export class World {
         return { response: { conversation: { conversationId: "g:new" } } };
       },
       updateGroup: () => ({ response: { seq: 7 } }),
+      inspectConversation: () => ({ taking: true }),
+      pinShard: () => ({}),
     });
     this.#mesh.serve(SessionService, { attach: this.session.attach } as never);
     this.#mesh.serve(PresenceService, { watch: this.presence.watch } as never);

@@ -3,6 +3,8 @@
 export interface Block {
   /** For the test's name: the line that it is on, and its first command. */
   readonly name: string;
+  /** The heading (##) that it is under. */
+  readonly section: string;
   readonly commands: string;
   /** As it is written; undefined where nothing is. */
   readonly output: string | undefined;
@@ -37,11 +39,13 @@ export function blocksOf(document: string): Block[] {
   return fences.flatMap(([, language, commands = ""], at) => {
     if (language !== "sh") return [];
     const [, nextLanguage, next] = fences[at + 1] ?? [];
-    const line = document.slice(0, fences[at]?.index).split("\n").length;
+    const before = document.slice(0, fences[at]?.index);
+    const line = before.split("\n").length;
+    const section = [...before.matchAll(/^## (.*)$/gm)].at(-1)?.[1] ?? "";
     const lines = commands.trim().split("\n");
     const first = lines.find((one) => !one.startsWith("#")) ?? "";
     const [, terminal] = /^# terminal (\d+)/.exec(commands) ?? [];
     const output = nextLanguage === "text" ? next : undefined;
-    return [{ name: `line ${line}: ${first.slice(0, 72)}`, commands, output, terminal }];
+    return [{ name: `line ${line}: ${first.slice(0, 72)}`, section, commands, output, terminal }];
   });
 }

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file parley/delivery/v1/delivery.proto.
  */
 export const file_parley_delivery_v1_delivery: GenFile = /*@__PURE__*/
-  fileDesc("CiFwYXJsZXkvZGVsaXZlcnkvdjEvZGVsaXZlcnkucHJvdG8SEnBhcmxleS5kZWxpdmVyeS52MSJECg9FeGNoYW5nZVJlcXVlc3QSMQoKb3BlcmF0aW9ucxgBIAMoCzIdLnBhcmxleS5kZWxpdmVyeS52MS5PcGVyYXRpb24iuwIKCU9wZXJhdGlvbhIUCgxvcGVyYXRpb25faWQYASABKA0SDwoHdXNlcl9pZBgCIAEoCRIOCgZvcmlnaW4YAyABKAkSFwoPY29udmVyc2F0aW9uX2lkGAQgASgJEigKBHNlbmQYBSABKAsyGC5wYXJsZXkuZGVsaXZlcnkudjEuU2VuZEgAEjUKC21vdmVfY3Vyc29yGAYgASgLMh4ucGFybGV5LmRlbGl2ZXJ5LnYxLk1vdmVDdXJzb3JIABIsCgZ0eXBpbmcYByABKAsyGi5wYXJsZXkuZGVsaXZlcnkudjEuVHlwaW5nSAASDQoFZXBvY2gYCCABKAQSFQoNcmVmdXNhbHNfc2VlbhgJIAEoDRISCgV0cmFjZRgKIAEoDEgBiAEBQgsKCW9wZXJhdGlvbkIICgZfdHJhY2UiZwoEU2VuZBIRCgljbGllbnRfaWQYASABKAwSDwoHY29udGVudBgCIAEoDBIWCg5rbm93bl9oZWFkX3NlcRgDIAEoDRINCgVyZXRyeRgEIAEoCBIUCgxyZXBseV90b19zZXEYBSABKA0iNQoKTW92ZUN1cnNvchIVCg1kZWxpdmVyZWRfc2VxGAEgASgNEhAKCHJlYWRfc2VxGAIgASgNIggKBlR5cGluZyJBChBFeGNoYW5nZVJlc3BvbnNlEi0KCG91dGNvbWVzGAEgAygLMhsucGFybGV5LmRlbGl2ZXJ5LnYxLk91dGNvbWUi4wEKB091dGNvbWUSFAoMb3BlcmF0aW9uX2lkGAEgASgNEigKBHNlbnQYAiABKAsyGC5wYXJsZXkuZGVsaXZlcnkudjEuU2VudEgAEioKBW1vdmVkGAMgASgLMhkucGFybGV5LmRlbGl2ZXJ5LnYxLk1vdmVkSAASLgoHcmVmdXNlZBgEIAEoCzIbLnBhcmxleS5kZWxpdmVyeS52MS5SZWZ1c2VkSAASMQoJbm90X293bmVyGAUgASgLMhwucGFybGV5LmRlbGl2ZXJ5LnYxLk5vdE93bmVySABCCQoHb3V0Y29tZSIKCghOb3RPd25lciI3CgRTZW50EgsKA3NlcRgBIAEoDRIPCgd0aW1lX21zGAIgASgDEhEKCWR1cGxpY2F0ZRgDIAEoCCIwCgVNb3ZlZBIVCg1kZWxpdmVyZWRfc2VxGAEgASgNEhAKCHJlYWRfc2VxGAIgASgNIkAKB1JlZnVzZWQSDAoEY29kZRgBIAEoDRIPCgdtZXNzYWdlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNIlUKEkNyZWF0ZUdyb3VwUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEi4KB3JlcXVlc3QYAiABKAsyHS5wYXJsZXkudjEuQ3JlYXRlR3JvdXBSZXF1ZXN0IkcKE0NyZWF0ZUdyb3VwUmVzcG9uc2USMAoIcmVzcG9uc2UYASABKAsyHi5wYXJsZXkudjEuQ3JlYXRlR3JvdXBSZXNwb25zZSJVChJVcGRhdGVHcm91cFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIuCgdyZXF1ZXN0GAIgASgLMh0ucGFybGV5LnYxLlVwZGF0ZUdyb3VwUmVxdWVzdCJHChNVcGRhdGVHcm91cFJlc3BvbnNlEjAKCHJlc3BvbnNlGAEgASgLMh4ucGFybGV5LnYxLlVwZGF0ZUdyb3VwUmVzcG9uc2UyrAIKD0RlbGl2ZXJ5U2VydmljZRJZCghFeGNoYW5nZRIjLnBhcmxleS5kZWxpdmVyeS52MS5FeGNoYW5nZVJlcXVlc3QaJC5wYXJsZXkuZGVsaXZlcnkudjEuRXhjaGFuZ2VSZXNwb25zZSgBMAESXgoLQ3JlYXRlR3JvdXASJi5wYXJsZXkuZGVsaXZlcnkudjEuQ3JlYXRlR3JvdXBSZXF1ZXN0GicucGFybGV5LmRlbGl2ZXJ5LnYxLkNyZWF0ZUdyb3VwUmVzcG9uc2USXgoLVXBkYXRlR3JvdXASJi5wYXJsZXkuZGVsaXZlcnkudjEuVXBkYXRlR3JvdXBSZXF1ZXN0GicucGFybGV5LmRlbGl2ZXJ5LnYxLlVwZGF0ZUdyb3VwUmVzcG9uc2ViBnByb3RvMw", [file_parley_v1_chat]);
+  fileDesc("CiFwYXJsZXkvZGVsaXZlcnkvdjEvZGVsaXZlcnkucHJvdG8SEnBhcmxleS5kZWxpdmVyeS52MSJECg9FeGNoYW5nZVJlcXVlc3QSMQoKb3BlcmF0aW9ucxgBIAMoCzIdLnBhcmxleS5kZWxpdmVyeS52MS5PcGVyYXRpb24iuwIKCU9wZXJhdGlvbhIUCgxvcGVyYXRpb25faWQYASABKA0SDwoHdXNlcl9pZBgCIAEoCRIOCgZvcmlnaW4YAyABKAkSFwoPY29udmVyc2F0aW9uX2lkGAQgASgJEigKBHNlbmQYBSABKAsyGC5wYXJsZXkuZGVsaXZlcnkudjEuU2VuZEgAEjUKC21vdmVfY3Vyc29yGAYgASgLMh4ucGFybGV5LmRlbGl2ZXJ5LnYxLk1vdmVDdXJzb3JIABIsCgZ0eXBpbmcYByABKAsyGi5wYXJsZXkuZGVsaXZlcnkudjEuVHlwaW5nSAASDQoFZXBvY2gYCCABKAQSFQoNcmVmdXNhbHNfc2VlbhgJIAEoDRISCgV0cmFjZRgKIAEoDEgBiAEBQgsKCW9wZXJhdGlvbkIICgZfdHJhY2UiZwoEU2VuZBIRCgljbGllbnRfaWQYASABKAwSDwoHY29udGVudBgCIAEoDBIWCg5rbm93bl9oZWFkX3NlcRgDIAEoDRINCgVyZXRyeRgEIAEoCBIUCgxyZXBseV90b19zZXEYBSABKA0iNQoKTW92ZUN1cnNvchIVCg1kZWxpdmVyZWRfc2VxGAEgASgNEhAKCHJlYWRfc2VxGAIgASgNIggKBlR5cGluZyJBChBFeGNoYW5nZVJlc3BvbnNlEi0KCG91dGNvbWVzGAEgAygLMhsucGFybGV5LmRlbGl2ZXJ5LnYxLk91dGNvbWUi4wEKB091dGNvbWUSFAoMb3BlcmF0aW9uX2lkGAEgASgNEigKBHNlbnQYAiABKAsyGC5wYXJsZXkuZGVsaXZlcnkudjEuU2VudEgAEioKBW1vdmVkGAMgASgLMhkucGFybGV5LmRlbGl2ZXJ5LnYxLk1vdmVkSAASLgoHcmVmdXNlZBgEIAEoCzIbLnBhcmxleS5kZWxpdmVyeS52MS5SZWZ1c2VkSAASMQoJbm90X293bmVyGAUgASgLMhwucGFybGV5LmRlbGl2ZXJ5LnYxLk5vdE93bmVySABCCQoHb3V0Y29tZSIKCghOb3RPd25lciI3CgRTZW50EgsKA3NlcRgBIAEoDRIPCgd0aW1lX21zGAIgASgDEhEKCWR1cGxpY2F0ZRgDIAEoCCIwCgVNb3ZlZBIVCg1kZWxpdmVyZWRfc2VxGAEgASgNEhAKCHJlYWRfc2VxGAIgASgNIkAKB1JlZnVzZWQSDAoEY29kZRgBIAEoDRIPCgdtZXNzYWdlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNIlUKEkNyZWF0ZUdyb3VwUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEi4KB3JlcXVlc3QYAiABKAsyHS5wYXJsZXkudjEuQ3JlYXRlR3JvdXBSZXF1ZXN0IkcKE0NyZWF0ZUdyb3VwUmVzcG9uc2USMAoIcmVzcG9uc2UYASABKAsyHi5wYXJsZXkudjEuQ3JlYXRlR3JvdXBSZXNwb25zZSJVChJVcGRhdGVHcm91cFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIuCgdyZXF1ZXN0GAIgASgLMh0ucGFybGV5LnYxLlVwZGF0ZUdyb3VwUmVxdWVzdCJHChNVcGRhdGVHcm91cFJlc3BvbnNlEjAKCHJlc3BvbnNlGAEgASgLMh4ucGFybGV5LnYxLlVwZGF0ZUdyb3VwUmVzcG9uc2UiNQoaSW5zcGVjdENvbnZlcnNhdGlvblJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJIpUBChtJbnNwZWN0Q29udmVyc2F0aW9uUmVzcG9uc2USDQoFc2hhcmQYASABKA0SDQoFZXBvY2gYAiABKAQSDgoGdGFraW5nGAMgASgIEg4KBmxvYWRlZBgEIAEoCBIQCghoZWFkX3NlcRgFIAEoDRIVCg1jb21taXR0ZWRfc2VxGAYgASgNEg8KB3dhaXRpbmcYByABKA0iMAoPUGluU2hhcmRSZXF1ZXN0Eg0KBXNoYXJkGAEgASgNEg4KBnBpbm5lZBgCIAEoCCISChBQaW5TaGFyZFJlc3BvbnNlMvsDCg9EZWxpdmVyeVNlcnZpY2USWQoIRXhjaGFuZ2USIy5wYXJsZXkuZGVsaXZlcnkudjEuRXhjaGFuZ2VSZXF1ZXN0GiQucGFybGV5LmRlbGl2ZXJ5LnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABEl4KC0NyZWF0ZUdyb3VwEiYucGFybGV5LmRlbGl2ZXJ5LnYxLkNyZWF0ZUdyb3VwUmVxdWVzdBonLnBhcmxleS5kZWxpdmVyeS52MS5DcmVhdGVHcm91cFJlc3BvbnNlEl4KC1VwZGF0ZUdyb3VwEiYucGFybGV5LmRlbGl2ZXJ5LnYxLlVwZGF0ZUdyb3VwUmVxdWVzdBonLnBhcmxleS5kZWxpdmVyeS52MS5VcGRhdGVHcm91cFJlc3BvbnNlEnYKE0luc3BlY3RDb252ZXJzYXRpb24SLi5wYXJsZXkuZGVsaXZlcnkudjEuSW5zcGVjdENvbnZlcnNhdGlvblJlcXVlc3QaLy5wYXJsZXkuZGVsaXZlcnkudjEuSW5zcGVjdENvbnZlcnNhdGlvblJlc3BvbnNlElUKCFBpblNoYXJkEiMucGFybGV5LmRlbGl2ZXJ5LnYxLlBpblNoYXJkUmVxdWVzdBokLnBhcmxleS5kZWxpdmVyeS52MS5QaW5TaGFyZFJlc3BvbnNlYgZwcm90bzM", [file_parley_v1_chat]);
 
 /**
  * @generated from message parley.delivery.v1.ExchangeRequest
@@ -431,6 +431,119 @@ export const UpdateGroupResponseSchema: GenMessage<UpdateGroupResponse> = /*@__P
   messageDesc(file_parley_delivery_v1_delivery, 14);
 
 /**
+ * @generated from message parley.delivery.v1.InspectConversationRequest
+ */
+export type InspectConversationRequest = Message<"parley.delivery.v1.InspectConversationRequest"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+};
+
+/**
+ * Describes the message parley.delivery.v1.InspectConversationRequest.
+ * Use `create(InspectConversationRequestSchema)` to create a new message.
+ */
+export const InspectConversationRequestSchema: GenMessage<InspectConversationRequest> = /*@__PURE__*/
+  messageDesc(file_parley_delivery_v1_delivery, 15);
+
+/**
+ * @generated from message parley.delivery.v1.InspectConversationResponse
+ */
+export type InspectConversationResponse = Message<"parley.delivery.v1.InspectConversationResponse"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * Under which this process owns the shard; 0: it does not.
+   *
+   * @generated from field: uint64 epoch = 2;
+   */
+  epoch: bigint;
+
+  /**
+   * It takes new operations for the shard: false while the shard is handed over.
+   *
+   * @generated from field: bool taking = 3;
+   */
+  taking: boolean;
+
+  /**
+   * The conversation is in memory; the rest is 0 where it is not.
+   *
+   * @generated from field: bool loaded = 4;
+   */
+  loaded: boolean;
+
+  /**
+   * The last seq that was given.
+   *
+   * @generated from field: uint32 head_seq = 5;
+   */
+  headSeq: number;
+
+  /**
+   * All up to here is committed and indexed.
+   *
+   * @generated from field: uint32 committed_seq = 6;
+   */
+  committedSeq: number;
+
+  /**
+   * Operations that wait for the conversation to be read from storage, or for one before them.
+   *
+   * @generated from field: uint32 waiting = 7;
+   */
+  waiting: number;
+};
+
+/**
+ * Describes the message parley.delivery.v1.InspectConversationResponse.
+ * Use `create(InspectConversationResponseSchema)` to create a new message.
+ */
+export const InspectConversationResponseSchema: GenMessage<InspectConversationResponse> = /*@__PURE__*/
+  messageDesc(file_parley_delivery_v1_delivery, 16);
+
+/**
+ * @generated from message parley.delivery.v1.PinShardRequest
+ */
+export type PinShardRequest = Message<"parley.delivery.v1.PinShardRequest"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * False: it is placed by hashing again.
+   *
+   * @generated from field: bool pinned = 2;
+   */
+  pinned: boolean;
+};
+
+/**
+ * Describes the message parley.delivery.v1.PinShardRequest.
+ * Use `create(PinShardRequestSchema)` to create a new message.
+ */
+export const PinShardRequestSchema: GenMessage<PinShardRequest> = /*@__PURE__*/
+  messageDesc(file_parley_delivery_v1_delivery, 17);
+
+/**
+ * @generated from message parley.delivery.v1.PinShardResponse
+ */
+export type PinShardResponse = Message<"parley.delivery.v1.PinShardResponse"> & {
+};
+
+/**
+ * Describes the message parley.delivery.v1.PinShardResponse.
+ * Use `create(PinShardResponseSchema)` to create a new message.
+ */
+export const PinShardResponseSchema: GenMessage<PinShardResponse> = /*@__PURE__*/
+  messageDesc(file_parley_delivery_v1_delivery, 18);
+
+/**
  * Owns conversations: membership, order, duplicates, commit, fan-out, cursors. A conversation belongs to a shard, a shard to one
  * delivery process. The gateway has authenticated the user; everything else is checked here.
  *
@@ -465,6 +578,28 @@ export const DeliveryService: GenService<{
     methodKind: "unary";
     input: typeof UpdateGroupRequestSchema;
     output: typeof UpdateGroupResponseSchema;
+  },
+  /**
+   * What this process holds of a conversation; for operators. It changes nothing, and loads nothing.
+   *
+   * @generated from rpc parley.delivery.v1.DeliveryService.InspectConversation
+   */
+  inspectConversation: {
+    methodKind: "unary";
+    input: typeof InspectConversationRequestSchema;
+    output: typeof InspectConversationResponseSchema;
+  },
+  /**
+   * Whether this process claims the shard as its own, wherever hashing would place it, until it stops or drains; for operators. Answers once it is
+   * announced to the others: the shard moves after that. INVALID_ARGUMENT: there is no such shard. FAILED_PRECONDITION: the process is not
+   * announced. RESOURCE_EXHAUSTED: it claims 256 shards already. UNAVAILABLE: the registry does not answer; nothing was changed, as far as is known.
+   *
+   * @generated from rpc parley.delivery.v1.DeliveryService.PinShard
+   */
+  pinShard: {
+    methodKind: "unary";
+    input: typeof PinShardRequestSchema;
+    output: typeof PinShardResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_parley_delivery_v1_delivery, 0);

@@ -2,15 +2,17 @@
 // @generated from file parley/gateway/v1/gateway.proto (package parley.gateway.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
-import type { Message } from "@bufbuild/protobuf";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { Presence, Record } from "../../v1/record_pb.ts";
+import { file_parley_v1_record } from "../../v1/record_pb.ts";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file parley/gateway/v1/gateway.proto.
  */
 export const file_parley_gateway_v1_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wYXJsZXkvZ2F0ZXdheS92MS9nYXRld2F5LnByb3RvEhFwYXJsZXkuZ2F0ZXdheS52MSJSChZMaXN0Q29ubmVjdGlvbnNSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSGAoQYWZ0ZXJfY29ubmVjdGlvbhgCIAEoDRINCgVsaW1pdBgDIAEoDSJcChdMaXN0Q29ubmVjdGlvbnNSZXNwb25zZRIyCgtjb25uZWN0aW9ucxgBIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLkNvbm5lY3Rpb24SDQoFdG90YWwYAiABKA0ikgEKCkNvbm5lY3Rpb24SEgoKY29ubmVjdGlvbhgBIAEoDRIPCgd1c2VyX2lkGAIgASgJEhEKCWRldmljZV9pZBgDIAEoCRIMCgRraW5kGAQgASgJEhAKCHNpbmNlX21zGAUgASgDEhQKDG91dGJveF9ieXRlcxgGIAEoDRIWCg5yZW1vdGVfYWRkcmVzcxgHIAEoCSJGChFEaXNjb25uZWN0UmVxdWVzdBIRCgd1c2VyX2lkGAEgASgJSAASFAoKY29ubmVjdGlvbhgCIAEoDUgAQggKBnRhcmdldCIjChJEaXNjb25uZWN0UmVzcG9uc2USDQoFZW5kZWQYASABKA0iIQoMRHJhaW5SZXF1ZXN0EhEKCXNwcmVhZF9tcxgBIAEoDSIeCg1EcmFpblJlc3BvbnNlEg0KBWVuZGVkGAEgASgNMqECCg5HYXRld2F5U2VydmljZRJoCg9MaXN0Q29ubmVjdGlvbnMSKS5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0Q29ubmVjdGlvbnNSZXF1ZXN0GioucGFybGV5LmdhdGV3YXkudjEuTGlzdENvbm5lY3Rpb25zUmVzcG9uc2USWQoKRGlzY29ubmVjdBIkLnBhcmxleS5nYXRld2F5LnYxLkRpc2Nvbm5lY3RSZXF1ZXN0GiUucGFybGV5LmdhdGV3YXkudjEuRGlzY29ubmVjdFJlc3BvbnNlEkoKBURyYWluEh8ucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXF1ZXN0GiAucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXNwb25zZWIGcHJvdG8z");
+  fileDesc("Ch9wYXJsZXkvZ2F0ZXdheS92MS9nYXRld2F5LnByb3RvEhFwYXJsZXkuZ2F0ZXdheS52MSKnAQoWTGlzdENvbm5lY3Rpb25zUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhgKEGFmdGVyX2Nvbm5lY3Rpb24YAiABKA0SDQoFbGltaXQYAyABKA0SEgoKZ2F0ZXdheV9pZBgEIAEoCRIUCgxhbGxfZ2F0ZXdheXMYBSABKAgSFwoPY29udmVyc2F0aW9uX2lkGAYgASgJEhAKCHVzZXJfaWRzGAcgAygJIo8BChdMaXN0Q29ubmVjdGlvbnNSZXNwb25zZRIyCgtjb25uZWN0aW9ucxgBIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLkNvbm5lY3Rpb24SDQoFdG90YWwYAiABKA0SMQoKdW5hbnN3ZXJlZBgDIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLlVuYW5zd2VyZWQi4gEKCkNvbm5lY3Rpb24SEgoKY29ubmVjdGlvbhgBIAEoDRIPCgd1c2VyX2lkGAIgASgJEhEKCWRldmljZV9pZBgDIAEoCRIMCgRraW5kGAQgASgJEhAKCHNpbmNlX21zGAUgASgDEhQKDG91dGJveF9ieXRlcxgGIAEoDRIWCg5yZW1vdGVfYWRkcmVzcxgHIAEoCRISCgpnYXRld2F5X2lkGAggASgJEg0KBXN0YWdlGAkgASgJEisKB3VuYWNrZWQYCiABKAsyGi5wYXJsZXkuZ2F0ZXdheS52MS5VbmFja2VkIkoKB1VuYWNrZWQSEAoIZnJvbV9zZXEYASABKA0SDgoGdG9fc2VxGAIgASgNEg4KBmZvcl9tcxgDIAEoDRINCgV0cmllcxgEIAEoDSJBCgpVbmFuc3dlcmVkEg8KB3NlcnZpY2UYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkiRgoRRGlzY29ubmVjdFJlcXVlc3QSEQoHdXNlcl9pZBgBIAEoCUgAEhQKCmNvbm5lY3Rpb24YAiABKA1IAEIICgZ0YXJnZXQiIwoSRGlzY29ubmVjdFJlc3BvbnNlEg0KBWVuZGVkGAEgASgNIjUKDERyYWluUmVxdWVzdBIRCglzcHJlYWRfbXMYASABKA0SEgoKZ2F0ZXdheV9pZBgCIAEoCSIeCg1EcmFpblJlc3BvbnNlEg0KBWVuZGVkGAEgASgNIhYKFExpc3RQcm9jZXNzZXNSZXF1ZXN0IkYKFUxpc3RQcm9jZXNzZXNSZXNwb25zZRItCglwcm9jZXNzZXMYASADKAsyGi5wYXJsZXkuZ2F0ZXdheS52MS5Qcm9jZXNzIpYBCgdQcm9jZXNzEg8KB3NlcnZpY2UYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIMCgRuYW1lGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSDgoGcmVnaW9uGAUgASgJEhAKCGRyYWluaW5nGAYgASgIEg4KBnNoYXJkcxgHIAEoDRIVCg1waW5uZWRfc2hhcmRzGAggAygNIiEKDkdldFVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAki0QEKD0dldFVzZXJSZXNwb25zZRIlCghwcmVzZW5jZRgBIAEoCzITLnBhcmxleS52MS5QcmVzZW5jZRIwCghzZXNzaW9ucxgCIAMoCzIeLnBhcmxleS5nYXRld2F5LnYxLlVzZXJTZXNzaW9uEjIKC2Nvbm5lY3Rpb25zGAMgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuQ29ubmVjdGlvbhIxCgp1bmFuc3dlcmVkGAQgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuVW5hbnN3ZXJlZCKAAQoLVXNlclNlc3Npb24SGgoSc2Vzc2lvbl9wcm9jZXNzX2lkGAEgASgJEhIKCmdhdGV3YXlfaWQYAiABKAkSGgoSZ2F0ZXdheV9wcm9jZXNzX2lkGAMgASgJEhIKCmNvbm5lY3Rpb24YBCABKA0SEQoJZGV2aWNlX2lkGAUgASgJIkYKD0dldFNoYXJkUmVxdWVzdBIPCgVzaGFyZBgBIAEoDUgAEhkKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUgAQgcKBXdoaWNoIjsKEEdldFNoYXJkUmVzcG9uc2USJwoFc2hhcmQYASABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZCKiAQoFU2hhcmQSDQoFc2hhcmQYASABKA0SDQoFY291bnQYAiABKA0SEAoIb3duZXJfaWQYAyABKAkSDQoFZXBvY2gYBCABKAQSFQoNb3duZXJfcHJlc2VudBgFIAEoCBIWCg5vd25lcl9kcmFpbmluZxgGIAEoCBIVCg1vd25lcl9hZGRyZXNzGAcgASgJEhQKDHBpbm5lZF90b19pZBgIIAEoCSJvChBNb3ZlU2hhcmRSZXF1ZXN0Eg8KBXNoYXJkGAEgASgNSAASGQoPY29udmVyc2F0aW9uX2lkGAIgASgJSAASFQoNdG9fcHJvY2Vzc19pZBgDIAEoCRIPCgd3YWl0X21zGAQgASgNQgcKBXdoaWNoImYKEU1vdmVTaGFyZFJlc3BvbnNlEigKBmJlZm9yZRgBIAEoCzIYLnBhcmxleS5nYXRld2F5LnYxLlNoYXJkEicKBXNoYXJkGAIgASgLMhgucGFybGV5LmdhdGV3YXkudjEuU2hhcmQicAoOUmVhZExvZ1JlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEhEKCWFmdGVyX3NlcRgCIAEoDRISCgpiZWZvcmVfc2VxGAMgASgNEg0KBWxpbWl0GAQgASgNEg8KB2NvbnRlbnQYBSABKAgiRwoPUmVhZExvZ1Jlc3BvbnNlEiIKB3JlY29yZHMYASADKAsyES5wYXJsZXkudjEuUmVjb3JkEhAKCGhlYWRfc2VxGAIgASgNIpcBChVFeHBsYWluTWVzc2FnZVJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEg0KA3NlcRgCIAEoDUgAEisKBHNlbmQYAyABKAsyGy5wYXJsZXkuZ2F0ZXdheS52MS5TZW5kTmFtZUgAEg8KB3VzZXJfaWQYBCABKAkSDQoFbGltaXQYBSABKA1CCQoHbWVzc2FnZSIwCghTZW5kTmFtZRIRCglzZW5kZXJfaWQYASABKAkSEQoJY2xpZW50X2lkGAIgASgMIvcCChZFeHBsYWluTWVzc2FnZVJlc3BvbnNlEi4KBXN0YXRlGAEgASgOMh8ucGFybGV5LmdhdGV3YXkudjEuTWVzc2FnZVN0YXRlEg8KB3N1bW1hcnkYAiABKAkSIQoGcmVjb3JkGAMgASgLMhEucGFybGV5LnYxLlJlY29yZBIQCghoZWFkX3NlcRgEIAEoDRIUCgxtZW1iZXJfY291bnQYBSABKA0SJwoFc2hhcmQYBiABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZBIrCgVvd25lchgHIAEoCzIcLnBhcmxleS5nYXRld2F5LnYxLk93bmVyVmlldxIuCgdtZW1iZXJzGAggAygLMh0ucGFybGV5LmdhdGV3YXkudjEuTWVtYmVyVmlldxIYChBtZW1iZXJzX2xlZnRfb3V0GAkgASgNEjEKCnVuYW5zd2VyZWQYCiADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5VbmFuc3dlcmVkImUKCU93bmVyVmlldxIOCgZ0YWtpbmcYASABKAgSDgoGbG9hZGVkGAIgASgIEhAKCGhlYWRfc2VxGAMgASgNEhUKDWNvbW1pdHRlZF9zZXEYBCABKA0SDwoHd2FpdGluZxgFIAEoDSK0AgoKTWVtYmVyVmlldxIPCgd1c2VyX2lkGAEgASgJEiUKBGZhdGUYAiABKA4yFy5wYXJsZXkuZ2F0ZXdheS52MS5GYXRlEhMKC2V4cGxhbmF0aW9uGAMgASgJEhEKCWZsb29yX3NlcRgEIAEoDRIQCghsZWZ0X3NlcRgFIAEoDRIVCg1kZWxpdmVyZWRfc2VxGAYgASgNEhAKCHJlYWRfc2VxGAcgASgNEiUKCHByZXNlbmNlGAggASgLMhMucGFybGV5LnYxLlByZXNlbmNlEjAKCHNlc3Npb25zGAkgAygLMh4ucGFybGV5LmdhdGV3YXkudjEuVXNlclNlc3Npb24SMgoLY29ubmVjdGlvbnMYCiADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5Db25uZWN0aW9uKnoKDE1lc3NhZ2VTdGF0ZRIdChlNRVNTQUdFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUTUVTU0FHRV9TVEFURV9BQlNFTlQQARIZChVNRVNTQUdFX1NUQVRFX1dSSVRURU4QAhIWChJNRVNTQUdFX1NUQVRFX1NFTlQQAyrCAQoERmF0ZRIUChBGQVRFX1VOU1BFQ0lGSUVEEAASEwoPRkFURV9OT1RfVEhFSVJTEAESDQoJRkFURV9SRUFEEAISEgoORkFURV9ERUxJVkVSRUQQAxIRCg1GQVRFX05PVF9TRU5UEAQSEAoMRkFURV9PRkZMSU5FEAUSEAoMRkFURV9VTkFDS0VEEAYSDwoLRkFURV9VTlRPTEQQBxISCg5GQVRFX1VOUkVBQ0hFRBAIEhAKDEZBVEVfVU5LTk9XThAJMr0GCg5HYXRld2F5U2VydmljZRJoCg9MaXN0Q29ubmVjdGlvbnMSKS5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0Q29ubmVjdGlvbnNSZXF1ZXN0GioucGFybGV5LmdhdGV3YXkudjEuTGlzdENvbm5lY3Rpb25zUmVzcG9uc2USWQoKRGlzY29ubmVjdBIkLnBhcmxleS5nYXRld2F5LnYxLkRpc2Nvbm5lY3RSZXF1ZXN0GiUucGFybGV5LmdhdGV3YXkudjEuRGlzY29ubmVjdFJlc3BvbnNlEkoKBURyYWluEh8ucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXF1ZXN0GiAucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXNwb25zZRJiCg1MaXN0UHJvY2Vzc2VzEicucGFybGV5LmdhdGV3YXkudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaKC5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2USUAoHR2V0VXNlchIhLnBhcmxleS5nYXRld2F5LnYxLkdldFVzZXJSZXF1ZXN0GiIucGFybGV5LmdhdGV3YXkudjEuR2V0VXNlclJlc3BvbnNlElMKCEdldFNoYXJkEiIucGFybGV5LmdhdGV3YXkudjEuR2V0U2hhcmRSZXF1ZXN0GiMucGFybGV5LmdhdGV3YXkudjEuR2V0U2hhcmRSZXNwb25zZRJWCglNb3ZlU2hhcmQSIy5wYXJsZXkuZ2F0ZXdheS52MS5Nb3ZlU2hhcmRSZXF1ZXN0GiQucGFybGV5LmdhdGV3YXkudjEuTW92ZVNoYXJkUmVzcG9uc2USUAoHUmVhZExvZxIhLnBhcmxleS5nYXRld2F5LnYxLlJlYWRMb2dSZXF1ZXN0GiIucGFybGV5LmdhdGV3YXkudjEuUmVhZExvZ1Jlc3BvbnNlEmUKDkV4cGxhaW5NZXNzYWdlEigucGFybGV5LmdhdGV3YXkudjEuRXhwbGFpbk1lc3NhZ2VSZXF1ZXN0GikucGFybGV5LmdhdGV3YXkudjEuRXhwbGFpbk1lc3NhZ2VSZXNwb25zZWIGcHJvdG8z", [file_parley_v1_record]);
 
 /**
  * @generated from message parley.gateway.v1.ListConnectionsRequest
@@ -24,18 +26,46 @@ export type ListConnectionsRequest = Message<"parley.gateway.v1.ListConnectionsR
   userId: string;
 
   /**
-   * Connections with a greater number.
+   * Connections with a greater number; not together with all_gateways.
    *
    * @generated from field: uint32 after_connection = 2;
    */
   afterConnection: number;
 
   /**
-   * At most 1,000; 0 is 200.
+   * At most 1,000, of each gateway; 0 is 200.
    *
    * @generated from field: uint32 limit = 3;
    */
   limit: number;
+
+  /**
+   * Whose; empty: of the gateway that is asked.
+   *
+   * @generated from field: string gateway_id = 4;
+   */
+  gatewayId: string;
+
+  /**
+   * Those of all gateways.
+   *
+   * @generated from field: bool all_gateways = 5;
+   */
+  allGateways: boolean;
+
+  /**
+   * Connections say what of this conversation they were pushed and have not acked.
+   *
+   * @generated from field: string conversation_id = 6;
+   */
+  conversationId: string;
+
+  /**
+   * Those of these users; 1,000 at most. Not together with user_id.
+   *
+   * @generated from field: repeated string user_ids = 7;
+   */
+  userIds: string[];
 };
 
 /**
@@ -55,9 +85,16 @@ export type ListConnectionsResponse = Message<"parley.gateway.v1.ListConnections
   connections: Connection[];
 
   /**
+   * How many there are, of the users that were asked for.
+   *
    * @generated from field: uint32 total = 2;
    */
   total: number;
+
+  /**
+   * @generated from field: repeated parley.gateway.v1.Unanswered unanswered = 3;
+   */
+  unanswered: Unanswered[];
 };
 
 /**
@@ -107,6 +144,25 @@ export type Connection = Message<"parley.gateway.v1.Connection"> & {
    * @generated from field: string remote_address = 7;
    */
   remoteAddress: string;
+
+  /**
+   * @generated from field: string gateway_id = 8;
+   */
+  gatewayId: string;
+
+  /**
+   * "greeting" (it has not said who it is), "attaching" (session is asked), "syncing" (it is told what it lacked), "live", "ending".
+   *
+   * @generated from field: string stage = 9;
+   */
+  stage: string;
+
+  /**
+   * Of the conversation that was asked for; absent: nothing.
+   *
+   * @generated from field: parley.gateway.v1.Unacked unacked = 10;
+   */
+  unacked?: Unacked | undefined;
 };
 
 /**
@@ -115,6 +171,77 @@ export type Connection = Message<"parley.gateway.v1.Connection"> & {
  */
 export const ConnectionSchema: GenMessage<Connection> = /*@__PURE__*/
   messageDesc(file_parley_gateway_v1_gateway, 2);
+
+/**
+ * What was pushed to a device and not acked by it, of one conversation.
+ *
+ * @generated from message parley.gateway.v1.Unacked
+ */
+export type Unacked = Message<"parley.gateway.v1.Unacked"> & {
+  /**
+   * @generated from field: uint32 from_seq = 1;
+   */
+  fromSeq: number;
+
+  /**
+   * @generated from field: uint32 to_seq = 2;
+   */
+  toSeq: number;
+
+  /**
+   * Milliseconds since it was pushed, or pushed last.
+   *
+   * @generated from field: uint32 for_ms = 3;
+   */
+  forMs: number;
+
+  /**
+   * How often it was pushed again.
+   *
+   * @generated from field: uint32 tries = 4;
+   */
+  tries: number;
+};
+
+/**
+ * Describes the message parley.gateway.v1.Unacked.
+ * Use `create(UnackedSchema)` to create a new message.
+ */
+export const UnackedSchema: GenMessage<Unacked> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 3);
+
+/**
+ * A process that was asked and gave no answer.
+ *
+ * @generated from message parley.gateway.v1.Unanswered
+ */
+export type Unanswered = Message<"parley.gateway.v1.Unanswered"> & {
+  /**
+   * "gateway", "session", "delivery", "presence" or "storage".
+   *
+   * @generated from field: string service = 1;
+   */
+  service: string;
+
+  /**
+   * Empty where any process of the service would have done.
+   *
+   * @generated from field: string process_id = 2;
+   */
+  processId: string;
+
+  /**
+   * @generated from field: string reason = 3;
+   */
+  reason: string;
+};
+
+/**
+ * Describes the message parley.gateway.v1.Unanswered.
+ * Use `create(UnansweredSchema)` to create a new message.
+ */
+export const UnansweredSchema: GenMessage<Unanswered> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 4);
 
 /**
  * @generated from message parley.gateway.v1.DisconnectRequest
@@ -145,7 +272,7 @@ export type DisconnectRequest = Message<"parley.gateway.v1.DisconnectRequest"> &
  * Use `create(DisconnectRequestSchema)` to create a new message.
  */
 export const DisconnectRequestSchema: GenMessage<DisconnectRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 3);
+  messageDesc(file_parley_gateway_v1_gateway, 5);
 
 /**
  * @generated from message parley.gateway.v1.DisconnectResponse
@@ -162,7 +289,7 @@ export type DisconnectResponse = Message<"parley.gateway.v1.DisconnectResponse">
  * Use `create(DisconnectResponseSchema)` to create a new message.
  */
 export const DisconnectResponseSchema: GenMessage<DisconnectResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 4);
+  messageDesc(file_parley_gateway_v1_gateway, 6);
 
 /**
  * @generated from message parley.gateway.v1.DrainRequest
@@ -174,6 +301,13 @@ export type DrainRequest = Message<"parley.gateway.v1.DrainRequest"> & {
    * @generated from field: uint32 spread_ms = 1;
    */
   spreadMs: number;
+
+  /**
+   * Which; empty: the gateway that is asked.
+   *
+   * @generated from field: string gateway_id = 2;
+   */
+  gatewayId: string;
 };
 
 /**
@@ -181,7 +315,7 @@ export type DrainRequest = Message<"parley.gateway.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 5);
+  messageDesc(file_parley_gateway_v1_gateway, 7);
 
 /**
  * @generated from message parley.gateway.v1.DrainResponse
@@ -198,16 +332,817 @@ export type DrainResponse = Message<"parley.gateway.v1.DrainResponse"> & {
  * Use `create(DrainResponseSchema)` to create a new message.
  */
 export const DrainResponseSchema: GenMessage<DrainResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 6);
+  messageDesc(file_parley_gateway_v1_gateway, 8);
 
 /**
- * For operators: what this gateway holds, and how to empty it. Clients talk to parley.v1.ChatService.
+ * @generated from message parley.gateway.v1.ListProcessesRequest
+ */
+export type ListProcessesRequest = Message<"parley.gateway.v1.ListProcessesRequest"> & {
+};
+
+/**
+ * Describes the message parley.gateway.v1.ListProcessesRequest.
+ * Use `create(ListProcessesRequestSchema)` to create a new message.
+ */
+export const ListProcessesRequestSchema: GenMessage<ListProcessesRequest> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 9);
+
+/**
+ * @generated from message parley.gateway.v1.ListProcessesResponse
+ */
+export type ListProcessesResponse = Message<"parley.gateway.v1.ListProcessesResponse"> & {
+  /**
+   * @generated from field: repeated parley.gateway.v1.Process processes = 1;
+   */
+  processes: Process[];
+};
+
+/**
+ * Describes the message parley.gateway.v1.ListProcessesResponse.
+ * Use `create(ListProcessesResponseSchema)` to create a new message.
+ */
+export const ListProcessesResponseSchema: GenMessage<ListProcessesResponse> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 10);
+
+/**
+ * @generated from message parley.gateway.v1.Process
+ */
+export type Process = Message<"parley.gateway.v1.Process"> & {
+  /**
+   * "gateway", "session", "delivery", "presence" or "storage".
+   *
+   * @generated from field: string service = 1;
+   */
+  service: string;
+
+  /**
+   * Of its present life.
+   *
+   * @generated from field: string process_id = 2;
+   */
+  processId: string;
+
+  /**
+   * A gateway's id, where it was given one.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * Where its gRPC listens, "host:port"; empty where it is not told to others.
+   *
+   * @generated from field: string address = 4;
+   */
+  address: string;
+
+  /**
+   * @generated from field: string region = 5;
+   */
+  region: string;
+
+  /**
+   * It is going away.
+   *
+   * @generated from field: bool draining = 6;
+   */
+  draining: boolean;
+
+  /**
+   * Of a delivery process: how many shards it owns.
+   *
+   * @generated from field: uint32 shards = 7;
+   */
+  shards: number;
+
+  /**
+   * Those that an operator moved to it.
+   *
+   * @generated from field: repeated uint32 pinned_shards = 8;
+   */
+  pinnedShards: number[];
+};
+
+/**
+ * Describes the message parley.gateway.v1.Process.
+ * Use `create(ProcessSchema)` to create a new message.
+ */
+export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 11);
+
+/**
+ * @generated from message parley.gateway.v1.GetUserRequest
+ */
+export type GetUserRequest = Message<"parley.gateway.v1.GetUserRequest"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message parley.gateway.v1.GetUserRequest.
+ * Use `create(GetUserRequestSchema)` to create a new message.
+ */
+export const GetUserRequestSchema: GenMessage<GetUserRequest> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 12);
+
+/**
+ * @generated from message parley.gateway.v1.GetUserResponse
+ */
+export type GetUserResponse = Message<"parley.gateway.v1.GetUserResponse"> & {
+  /**
+   * Absent where presence did not answer.
+   *
+   * @generated from field: parley.v1.Presence presence = 1;
+   */
+  presence?: Presence | undefined;
+
+  /**
+   * @generated from field: repeated parley.gateway.v1.UserSession sessions = 2;
+   */
+  sessions: UserSession[];
+
+  /**
+   * At all gateways, 1,000 of each at most.
+   *
+   * @generated from field: repeated parley.gateway.v1.Connection connections = 3;
+   */
+  connections: Connection[];
+
+  /**
+   * @generated from field: repeated parley.gateway.v1.Unanswered unanswered = 4;
+   */
+  unanswered: Unanswered[];
+};
+
+/**
+ * Describes the message parley.gateway.v1.GetUserResponse.
+ * Use `create(GetUserResponseSchema)` to create a new message.
+ */
+export const GetUserResponseSchema: GenMessage<GetUserResponse> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 13);
+
+/**
+ * That a device is reachable, as a session process knows it.
+ *
+ * @generated from message parley.gateway.v1.UserSession
+ */
+export type UserSession = Message<"parley.gateway.v1.UserSession"> & {
+  /**
+   * @generated from field: string session_process_id = 1;
+   */
+  sessionProcessId: string;
+
+  /**
+   * @generated from field: string gateway_id = 2;
+   */
+  gatewayId: string;
+
+  /**
+   * @generated from field: string gateway_process_id = 3;
+   */
+  gatewayProcessId: string;
+
+  /**
+   * @generated from field: uint32 connection = 4;
+   */
+  connection: number;
+
+  /**
+   * @generated from field: string device_id = 5;
+   */
+  deviceId: string;
+};
+
+/**
+ * Describes the message parley.gateway.v1.UserSession.
+ * Use `create(UserSessionSchema)` to create a new message.
+ */
+export const UserSessionSchema: GenMessage<UserSession> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 14);
+
+/**
+ * @generated from message parley.gateway.v1.GetShardRequest
+ */
+export type GetShardRequest = Message<"parley.gateway.v1.GetShardRequest"> & {
+  /**
+   * @generated from oneof parley.gateway.v1.GetShardRequest.which
+   */
+  which: {
+    /**
+     * @generated from field: uint32 shard = 1;
+     */
+    value: number;
+    case: "shard";
+  } | {
+    /**
+     * @generated from field: string conversation_id = 2;
+     */
+    value: string;
+    case: "conversationId";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message parley.gateway.v1.GetShardRequest.
+ * Use `create(GetShardRequestSchema)` to create a new message.
+ */
+export const GetShardRequestSchema: GenMessage<GetShardRequest> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 15);
+
+/**
+ * @generated from message parley.gateway.v1.GetShardResponse
+ */
+export type GetShardResponse = Message<"parley.gateway.v1.GetShardResponse"> & {
+  /**
+   * @generated from field: parley.gateway.v1.Shard shard = 1;
+   */
+  shard?: Shard | undefined;
+};
+
+/**
+ * Describes the message parley.gateway.v1.GetShardResponse.
+ * Use `create(GetShardResponseSchema)` to create a new message.
+ */
+export const GetShardResponseSchema: GenMessage<GetShardResponse> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 16);
+
+/**
+ * @generated from message parley.gateway.v1.Shard
+ */
+export type Shard = Message<"parley.gateway.v1.Shard"> & {
+  /**
+   * @generated from field: uint32 shard = 1;
+   */
+  shard: number;
+
+  /**
+   * How many shards there are, numbered from 0.
+   *
+   * @generated from field: uint32 count = 2;
+   */
+  count: number;
+
+  /**
+   * The delivery process that serves it; empty: nobody did yet.
+   *
+   * @generated from field: string owner_id = 3;
+   */
+  ownerId: string;
+
+  /**
+   * @generated from field: uint64 epoch = 4;
+   */
+  epoch: bigint;
+
+  /**
+   * The owner is announced. Where it is not, another is about to take over.
+   *
+   * @generated from field: bool owner_present = 5;
+   */
+  ownerPresent: boolean;
+
+  /**
+   * @generated from field: bool owner_draining = 6;
+   */
+  ownerDraining: boolean;
+
+  /**
+   * @generated from field: string owner_address = 7;
+   */
+  ownerAddress: string;
+
+  /**
+   * The delivery process that an operator moved it to; empty: it is placed by hashing.
+   *
+   * @generated from field: string pinned_to_id = 8;
+   */
+  pinnedToId: string;
+};
+
+/**
+ * Describes the message parley.gateway.v1.Shard.
+ * Use `create(ShardSchema)` to create a new message.
+ */
+export const ShardSchema: GenMessage<Shard> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 17);
+
+/**
+ * @generated from message parley.gateway.v1.MoveShardRequest
+ */
+export type MoveShardRequest = Message<"parley.gateway.v1.MoveShardRequest"> & {
+  /**
+   * @generated from oneof parley.gateway.v1.MoveShardRequest.which
+   */
+  which: {
+    /**
+     * @generated from field: uint32 shard = 1;
+     */
+    value: number;
+    case: "shard";
+  } | {
+    /**
+     * @generated from field: string conversation_id = 2;
+     */
+    value: string;
+    case: "conversationId";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * A delivery process; empty: hashing places it again, which is not waited for.
+   *
+   * @generated from field: string to_process_id = 3;
+   */
+  toProcessId: string;
+
+  /**
+   * Milliseconds; at most 60,000; 0 is 10,000.
+   *
+   * @generated from field: uint32 wait_ms = 4;
+   */
+  waitMs: number;
+};
+
+/**
+ * Describes the message parley.gateway.v1.MoveShardRequest.
+ * Use `create(MoveShardRequestSchema)` to create a new message.
+ */
+export const MoveShardRequestSchema: GenMessage<MoveShardRequest> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 18);
+
+/**
+ * @generated from message parley.gateway.v1.MoveShardResponse
+ */
+export type MoveShardResponse = Message<"parley.gateway.v1.MoveShardResponse"> & {
+  /**
+   * @generated from field: parley.gateway.v1.Shard before = 1;
+   */
+  before?: Shard | undefined;
+
+  /**
+   * @generated from field: parley.gateway.v1.Shard shard = 2;
+   */
+  shard?: Shard | undefined;
+};
+
+/**
+ * Describes the message parley.gateway.v1.MoveShardResponse.
+ * Use `create(MoveShardResponseSchema)` to create a new message.
+ */
+export const MoveShardResponseSchema: GenMessage<MoveShardResponse> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 19);
+
+/**
+ * @generated from message parley.gateway.v1.ReadLogRequest
+ */
+export type ReadLogRequest = Message<"parley.gateway.v1.ReadLogRequest"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * Records with after_seq < seq < before_seq; 0 leaves a side open. The lowest where after_seq is set, else the highest.
+   *
+   * @generated from field: uint32 after_seq = 2;
+   */
+  afterSeq: number;
+
+  /**
+   * @generated from field: uint32 before_seq = 3;
+   */
+  beforeSeq: number;
+
+  /**
+   * At most 200; 0 is 50.
+   *
+   * @generated from field: uint32 limit = 4;
+   */
+  limit: number;
+
+  /**
+   * With texts, attachments and titles; else only who did what when.
+   *
+   * @generated from field: bool content = 5;
+   */
+  content: boolean;
+};
+
+/**
+ * Describes the message parley.gateway.v1.ReadLogRequest.
+ * Use `create(ReadLogRequestSchema)` to create a new message.
+ */
+export const ReadLogRequestSchema: GenMessage<ReadLogRequest> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 20);
+
+/**
+ * @generated from message parley.gateway.v1.ReadLogResponse
+ */
+export type ReadLogResponse = Message<"parley.gateway.v1.ReadLogResponse"> & {
+  /**
+   * Oldest first.
+   *
+   * @generated from field: repeated parley.v1.Record records = 1;
+   */
+  records: Record[];
+
+  /**
+   * @generated from field: uint32 head_seq = 2;
+   */
+  headSeq: number;
+};
+
+/**
+ * Describes the message parley.gateway.v1.ReadLogResponse.
+ * Use `create(ReadLogResponseSchema)` to create a new message.
+ */
+export const ReadLogResponseSchema: GenMessage<ReadLogResponse> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 21);
+
+/**
+ * @generated from message parley.gateway.v1.ExplainMessageRequest
+ */
+export type ExplainMessageRequest = Message<"parley.gateway.v1.ExplainMessageRequest"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * @generated from oneof parley.gateway.v1.ExplainMessageRequest.message
+   */
+  message: {
+    /**
+     * @generated from field: uint32 seq = 2;
+     */
+    value: number;
+    case: "seq";
+  } | {
+    /**
+     * As its sender's client knows it.
+     *
+     * @generated from field: parley.gateway.v1.SendName send = 3;
+     */
+    value: SendName;
+    case: "send";
+  } | { case: undefined; value?: undefined };
+
+  /**
+   * Only of this member; empty: of all.
+   *
+   * @generated from field: string user_id = 4;
+   */
+  userId: string;
+
+  /**
+   * Members to look after, those first that did not get it; at most 100; 0 is 20.
+   *
+   * @generated from field: uint32 limit = 5;
+   */
+  limit: number;
+};
+
+/**
+ * Describes the message parley.gateway.v1.ExplainMessageRequest.
+ * Use `create(ExplainMessageRequestSchema)` to create a new message.
+ */
+export const ExplainMessageRequestSchema: GenMessage<ExplainMessageRequest> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 22);
+
+/**
+ * @generated from message parley.gateway.v1.SendName
+ */
+export type SendName = Message<"parley.gateway.v1.SendName"> & {
+  /**
+   * @generated from field: string sender_id = 1;
+   */
+  senderId: string;
+
+  /**
+   * @generated from field: bytes client_id = 2;
+   */
+  clientId: Uint8Array;
+};
+
+/**
+ * Describes the message parley.gateway.v1.SendName.
+ * Use `create(SendNameSchema)` to create a new message.
+ */
+export const SendNameSchema: GenMessage<SendName> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 23);
+
+/**
+ * @generated from message parley.gateway.v1.ExplainMessageResponse
+ */
+export type ExplainMessageResponse = Message<"parley.gateway.v1.ExplainMessageResponse"> & {
+  /**
+   * @generated from field: parley.gateway.v1.MessageState state = 1;
+   */
+  state: MessageState;
+
+  /**
+   * In a sentence.
+   *
+   * @generated from field: string summary = 2;
+   */
+  summary: string;
+
+  /**
+   * Without its content; absent where it is not in the log.
+   *
+   * @generated from field: parley.v1.Record record = 3;
+   */
+  record?: Record | undefined;
+
+  /**
+   * @generated from field: uint32 head_seq = 4;
+   */
+  headSeq: number;
+
+  /**
+   * @generated from field: uint32 member_count = 5;
+   */
+  memberCount: number;
+
+  /**
+   * @generated from field: parley.gateway.v1.Shard shard = 6;
+   */
+  shard?: Shard | undefined;
+
+  /**
+   * What the owner holds; absent where it did not answer.
+   *
+   * @generated from field: parley.gateway.v1.OwnerView owner = 7;
+   */
+  owner?: OwnerView | undefined;
+
+  /**
+   * @generated from field: repeated parley.gateway.v1.MemberView members = 8;
+   */
+  members: MemberView[];
+
+  /**
+   * Present and former members that are not in `members`.
+   *
+   * @generated from field: uint32 members_left_out = 9;
+   */
+  membersLeftOut: number;
+
+  /**
+   * @generated from field: repeated parley.gateway.v1.Unanswered unanswered = 10;
+   */
+  unanswered: Unanswered[];
+};
+
+/**
+ * Describes the message parley.gateway.v1.ExplainMessageResponse.
+ * Use `create(ExplainMessageResponseSchema)` to create a new message.
+ */
+export const ExplainMessageResponseSchema: GenMessage<ExplainMessageResponse> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 24);
+
+/**
+ * @generated from message parley.gateway.v1.OwnerView
+ */
+export type OwnerView = Message<"parley.gateway.v1.OwnerView"> & {
+  /**
+   * It takes new messages.
+   *
+   * @generated from field: bool taking = 1;
+   */
+  taking: boolean;
+
+  /**
+   * The conversation is in its memory; the rest is 0 where it is not.
+   *
+   * @generated from field: bool loaded = 2;
+   */
+  loaded: boolean;
+
+  /**
+   * @generated from field: uint32 head_seq = 3;
+   */
+  headSeq: number;
+
+  /**
+   * @generated from field: uint32 committed_seq = 4;
+   */
+  committedSeq: number;
+
+  /**
+   * @generated from field: uint32 waiting = 5;
+   */
+  waiting: number;
+};
+
+/**
+ * Describes the message parley.gateway.v1.OwnerView.
+ * Use `create(OwnerViewSchema)` to create a new message.
+ */
+export const OwnerViewSchema: GenMessage<OwnerView> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 25);
+
+/**
+ * @generated from message parley.gateway.v1.MemberView
+ */
+export type MemberView = Message<"parley.gateway.v1.MemberView"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * @generated from field: parley.gateway.v1.Fate fate = 2;
+   */
+  fate: Fate;
+
+  /**
+   * In a sentence.
+   *
+   * @generated from field: string explanation = 3;
+   */
+  explanation: string;
+
+  /**
+   * @generated from field: uint32 floor_seq = 4;
+   */
+  floorSeq: number;
+
+  /**
+   * 0 while a member.
+   *
+   * @generated from field: uint32 left_seq = 5;
+   */
+  leftSeq: number;
+
+  /**
+   * @generated from field: uint32 delivered_seq = 6;
+   */
+  deliveredSeq: number;
+
+  /**
+   * @generated from field: uint32 read_seq = 7;
+   */
+  readSeq: number;
+
+  /**
+   * @generated from field: parley.v1.Presence presence = 8;
+   */
+  presence?: Presence | undefined;
+
+  /**
+   * @generated from field: repeated parley.gateway.v1.UserSession sessions = 9;
+   */
+  sessions: UserSession[];
+
+  /**
+   * @generated from field: repeated parley.gateway.v1.Connection connections = 10;
+   */
+  connections: Connection[];
+};
+
+/**
+ * Describes the message parley.gateway.v1.MemberView.
+ * Use `create(MemberViewSchema)` to create a new message.
+ */
+export const MemberViewSchema: GenMessage<MemberView> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 26);
+
+/**
+ * @generated from enum parley.gateway.v1.MessageState
+ */
+export const MessageState = {
+  /**
+   * @generated from enum value: MESSAGE_STATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It is not in the log.
+   *
+   * @generated from enum value: MESSAGE_STATE_ABSENT = 1;
+   */
+  ABSENT: 1,
+
+  /**
+   * It is in the log and above the head: nobody may see it yet, and its sender was not told that it is sent.
+   *
+   * @generated from enum value: MESSAGE_STATE_WRITTEN = 2;
+   */
+  WRITTEN: 2,
+
+  /**
+   * Every device that syncs finds it.
+   *
+   * @generated from enum value: MESSAGE_STATE_SENT = 3;
+   */
+  SENT: 3,
+} as const;
+
+/**
+ * @generated from enum parley.gateway.v1.MessageState
+ */
+export type MessageState = (typeof MessageState)[keyof typeof MessageState] | UnknownEnum;
+
+/**
+ * Describes the enum parley.gateway.v1.MessageState.
+ */
+export const MessageStateSchema: GenEnum<MessageState> = /*@__PURE__*/
+  enumDesc(file_parley_gateway_v1_gateway, 0);
+
+/**
+ * @generated from enum parley.gateway.v1.Fate
+ */
+export const Fate = {
+  /**
+   * @generated from enum value: FATE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * The member may not read it: joined later, or left before.
+   *
+   * @generated from enum value: FATE_NOT_THEIRS = 1;
+   */
+  NOT_THEIRS: 1,
+
+  /**
+   * @generated from enum value: FATE_READ = 2;
+   */
+  READ: 2,
+
+  /**
+   * @generated from enum value: FATE_DELIVERED = 3;
+   */
+  DELIVERED: 3,
+
+  /**
+   * It is not sent yet.
+   *
+   * @generated from enum value: FATE_NOT_SENT = 4;
+   */
+  NOT_SENT: 4,
+
+  /**
+   * No device is connected.
+   *
+   * @generated from enum value: FATE_OFFLINE = 5;
+   */
+  OFFLINE: 5,
+
+  /**
+   * A device has it on its way: it was pushed and is not acked, or is told with a sync.
+   *
+   * @generated from enum value: FATE_UNACKED = 6;
+   */
+  UNACKED: 6,
+
+  /**
+   * A device is connected and has nothing on its way: it finds it when it syncs.
+   *
+   * @generated from enum value: FATE_UNTOLD = 7;
+   */
+  UNTOLD: 7,
+
+  /**
+   * A gateway has a connection that session does not know, or the other way round: nothing is pushed to it.
+   *
+   * @generated from enum value: FATE_UNREACHED = 8;
+   */
+  UNREACHED: 8,
+
+  /**
+   * Somebody who would know did not answer.
+   *
+   * @generated from enum value: FATE_UNKNOWN = 9;
+   */
+  UNKNOWN: 9,
+} as const;
+
+/**
+ * @generated from enum parley.gateway.v1.Fate
+ */
+export type Fate = (typeof Fate)[keyof typeof Fate] | UnknownEnum;
+
+/**
+ * Describes the enum parley.gateway.v1.Fate.
+ */
+export const FateSchema: GenEnum<Fate> = /*@__PURE__*/
+  enumDesc(file_parley_gateway_v1_gateway, 1);
+
+/**
+ * For operators: what this gateway holds, and how to empty it; and, of the whole service, what any gateway asks the others on their behalf.
+ * Clients talk to parley.v1.ChatService.
+ *
+ * What several processes are asked for is answered by those that do within 3 s; the others are named in `unanswered`. A gateway is named by its id
+ * (PARLEY_GATEWAY_ID) or by the id of its process; NOT_FOUND where there is none of that name, with the names that there are.
  *
  * @generated from service parley.gateway.v1.GatewayService
  */
 export const GatewayService: GenService<{
   /**
-   * Connections in order of their number.
+   * Connections in order of their number, gateway by gateway.
    *
    * @generated from rpc parley.gateway.v1.GatewayService.ListConnections
    */
@@ -227,7 +1162,8 @@ export const GatewayService: GenService<{
     output: typeof DisconnectResponseSchema;
   },
   /**
-   * Takes no new connections and sends the present ones away, spread over spread_ms. Answers when all are gone.
+   * Takes no new connections, until the process is started again, and sends the present ones away, spread over spread_ms. Answers when all are
+   * gone.
    *
    * @generated from rpc parley.gateway.v1.GatewayService.Drain
    */
@@ -235,6 +1171,69 @@ export const GatewayService: GenService<{
     methodKind: "unary";
     input: typeof DrainRequestSchema;
     output: typeof DrainResponseSchema;
+  },
+  /**
+   * All processes that are announced, by service and id, as this gateway has heard of them.
+   *
+   * @generated from rpc parley.gateway.v1.GatewayService.ListProcesses
+   */
+  listProcesses: {
+    methodKind: "unary";
+    input: typeof ListProcessesRequestSchema;
+    output: typeof ListProcessesResponseSchema;
+  },
+  /**
+   * Whether a user is online, and where: what presence, session and the gateways know.
+   *
+   * @generated from rpc parley.gateway.v1.GatewayService.GetUser
+   */
+  getUser: {
+    methodKind: "unary";
+    input: typeof GetUserRequestSchema;
+    output: typeof GetUserResponseSchema;
+  },
+  /**
+   * Who owns a shard, or a conversation's shard, as this gateway has heard.
+   *
+   * @generated from rpc parley.gateway.v1.GatewayService.GetShard
+   */
+  getShard: {
+    methodKind: "unary";
+    input: typeof GetShardRequestSchema;
+    output: typeof GetShardResponseSchema;
+  },
+  /**
+   * Has a shard served by the delivery process that is named, until that one stops or drains, or the shard is moved again. Nothing that was taken is
+   * lost. Answers when it is there; DEADLINE_EXCEEDED where it is not after wait_ms (it moves when its owner has finished what it took). NOT_FOUND:
+   * there is no such delivery process. FAILED_PRECONDITION: it is going away, or there is only one.
+   *
+   * @generated from rpc parley.gateway.v1.GatewayService.MoveShard
+   */
+  moveShard: {
+    methodKind: "unary";
+    input: typeof MoveShardRequestSchema;
+    output: typeof MoveShardResponseSchema;
+  },
+  /**
+   * A page of a conversation's log, whoever may read it. NOT_FOUND where there is no such conversation.
+   *
+   * @generated from rpc parley.gateway.v1.GatewayService.ReadLog
+   */
+  readLog: {
+    methodKind: "unary";
+    input: typeof ReadLogRequestSchema;
+    output: typeof ReadLogResponseSchema;
+  },
+  /**
+   * Why a message was delivered, or was not: what storage, its conversation's owner, presence, session and the gateways know of it, and what follows
+   * for each member. A message that is not in the log is told of, too. NOT_FOUND where there is no such conversation.
+   *
+   * @generated from rpc parley.gateway.v1.GatewayService.ExplainMessage
+   */
+  explainMessage: {
+    methodKind: "unary";
+    input: typeof ExplainMessageRequestSchema;
+    output: typeof ExplainMessageResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_parley_gateway_v1_gateway, 0);
