@@ -1,4 +1,5 @@
 /** What became of a message for one member, from what the services know of it. Pure. */
+import { dateOf } from "../mesh/clock.ts";
 import {
   type Connection,
   Fate,
@@ -92,7 +93,7 @@ function apart(
 function lastSeen(presence: Presence | undefined): string {
   if (presence === undefined || presence.availability !== Availability.OFFLINE) return "";
   if (presence.lastSeenMs === 0n) return " (none ever was)";
-  return ` (the last one was at ${new Date(Number(presence.lastSeenMs)).toISOString()})`;
+  return ` (the last one was at ${dateOf(Number(presence.lastSeenMs)).toISOString()})`;
 }
 
 const told = (fate: Fate, explanation: string): Told => ({ fate, explanation });
