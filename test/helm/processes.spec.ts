@@ -1,9 +1,10 @@
 /** What the chart installs, run: the real processes with exactly the environment and the arguments that it renders, its probes and its `helm test` asked. Only addresses and folders are this machine's. */
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
-import { mkdir } from "node:fs/promises";
+import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Members, lackOf } from "../cluster/members.ts";
+import { TestCa } from "../support/ca.ts";
 import { newFolder, secret } from "../support/parley.ts";
 import { root } from "../support/tree.ts";
 import { asked, within } from "../support/within.ts";
@@ -93,8 +94,9 @@ class Running {
 /** A value on this machine: all addresses of a pod are its one, its volumes are below a folder. */
 function here(value: string, ip: string, { volumeMounts = [] }: Container, folder: string): string {
   if (value === "0.0.0.0") return ip;
-  const mount = volumeMounts.find(({ mountPath }) => mountPath === value);
-  return mount === undefined ? value : join(folder, mount.name);
+  const mount = volumeMounts.find(({ mountPath }) => `${value}/`.startsWith(`${mountPath}/`));
+  if (mount === undefined) return value;
+  return join(folder, mount.name, value.slice(mount.mountPath.length));
 }
 
 async function podsOf(values: Values): Promise<Pod[]> {
@@ -145,49 +147,82 @@ describe("what the chart installs", function () {
     assert.equal(await edge.end(), 0);
   });
 
-  it("runs as a cluster: the schema, five kinds of processes that all become ready, `helm test`", async function () {
-    const lacks = [await lackOf("etcd"), await lackOf("cassandra")].filter(
-      (why) => why !== undefined,
-    );
-    if (lacks.length > 0) {
-      console.log(`    skipped: ${lacks.join("; ")}`);
-      return this.skip();
-    }
-    const [etcd, cassandra] = await Promise.all([
-      Members.start("etcd", [`${network}.1.1`]),
-      Members.start("cassandra", [`${network}.1.1`]),
-    ]);
-    try {
+  describe("a cluster", () => {
+    const kinds = ["gateway", "session", "delivery", "presence", "storage"];
+    const secrets = { "tokens/jwt-secret": secret };
+    let etcd: Members | undefined;
+    let cassandra: Members | undefined;
+    let values: Values;
+
+    before(async function () {
+      const found = await Promise.all([lackOf("etcd"), lackOf("cassandra")]);
+      const lacks = found.filter((why) => why !== undefined);
+      if (lacks.length > 0) {
+        console.log(`    skipped: ${lacks.join("; ")}`);
+        return this.skip();
+      }
+      etcd = await Members.start("etcd", [`${network}.1.1`]);
+      cassandra = await Members.start("cassandra", [`${network}.1.1`]);
       await mkdir(join(folder.path, "media"), { recursive: true });
-      const all = await podsOf({
+      values = {
         mode: "cluster",
         jwt: { existingSecret: "tokens" },
         drainMs: 2_000,
         etcd: { endpoints: etcd.endpoints },
         cassandra: { contactPoints: cassandra.endpoints, replication: 1 },
         media: { existingClaim: "media" },
-      });
-      const secrets = { "tokens/jwt-secret": secret };
-      const start = (component: string, at: number): Running => {
-        const process = new Running(
-          one(all, component),
-          `${network}.2.${at}`,
-          folder.path,
-          secrets,
-        );
-        running.push(process);
-        return process;
       };
-      await start("migrate", 1).done();
-      const kinds = ["gateway", "session", "delivery", "presence", "storage"];
-      const processes = kinds.map((kind, at) => start(kind, at + 1));
+    });
+    after(() => Promise.all([etcd?.close(), cassandra?.close()]));
+
+    function start(all: readonly Pod[], component: string, at: number): Running {
+      const process = new Running(one(all, component), `${network}.2.${at}`, folder.path, secrets);
+      running.push(process);
+      return process;
+    }
+
+    async function runsAll(all: readonly Pod[]): Promise<void> {
+      const processes = kinds.map((kind, at) => start(all, kind, at + 1));
       await Promise.all(processes.map((process) => process.ready()));
       const [edge] = processes;
       assert.ok(edge !== undefined);
       await helmTest(all, edge);
-      for (const process of processes) assert.equal(await process.end(), 0, process.pod.of);
-    } finally {
-      await Promise.all([etcd.close(), cassandra.close()]);
     }
+
+    async function ends(): Promise<void> {
+      for (const process of running) assert.equal(await process.end(), 0, process.pod.of);
+    }
+
+    it("runs: the schema, five kinds of processes that all become ready, `helm test`; each has metrics, gateways the one that they are scaled by", async () => {
+      const all = await podsOf(values);
+      const schema = start(all, "migrate", 1);
+      await schema.done();
+      running.splice(0);
+      await runsAll(all);
+      for (const process of running) {
+        const answer = await fetch(
+          `http://${process.ip}:${portOf(process.one, "metrics")}/metrics`,
+        );
+        const text = await answer.text();
+        assert.match(text, /^parley_ready 1$/m, process.pod.of);
+        const isGateway = process.pod.component === "gateway";
+        assert.equal(/^parley_gateway_connections 0$/m.test(text), isGateway, process.pod.of);
+      }
+      await ends();
+    });
+
+    it("runs with a mesh that speaks TLS by a given secret, and lets nobody in without a certificate", async () => {
+      const certificates = await TestCa.create();
+      const place = join(folder.path, "tls");
+      await mkdir(place);
+      const { cert, key } = await certificates.issue();
+      const files = { "tls.crt": cert, "tls.key": key, "ca.crt": certificates.pem };
+      for (const [name, text] of Object.entries(files)) await writeFile(join(place, name), text);
+      const tls = { enabled: true, existingSecret: "mesh" };
+      await runsAll(await podsOf({ ...values, tls }));
+      for (const { one, ip } of running)
+        assert.notEqual(await probed(one, { grpc: { port: portOf(one, "mesh") } }, ip), undefined);
+      await ends();
+    });
   });
 });

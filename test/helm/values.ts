@@ -43,8 +43,16 @@ export const matrix: Readonly<Record<string, Values>> = {
     delivery: { autoscaling: scale, settings: { PARLEY_CONVERSATIONS_MAX: 10_000_000 } },
     presence: { autoscaling: scale },
     storage: { autoscaling: scale },
-    etcd: { ...cluster.etcd, existingSecret: "etcd" },
-    cassandra: { contactPoints: ["10.0.0.1:9042", "10.0.0.2:9042"], existingSecret: "cassandra" },
+    etcd: {
+      existingSecret: "etcd",
+      endpoints: ["https://etcd-0.etcd:2379", "https://etcd-1.etcd:2379"],
+      tls: { existingSecret: "etcd-tls", clientCertificate: true },
+    },
+    cassandra: {
+      contactPoints: ["10.0.0.1:9042", "10.0.0.2:9042"],
+      existingSecret: "cassandra",
+      tls: { existingSecret: "cassandra-tls", name: "cassandra.data" },
+    },
     media: {
       s3: { bucket: "media", endpoint: "https://s3.example.org", existingSecret: "media" },
     },
@@ -91,6 +99,16 @@ export const refused: readonly (readonly [string, Values, RegExp])[] = [
     "more at least than at most",
     { ...cluster, session: { autoscaling: { min: 9, max: 3 } } },
     /session\.autoscaling: min is above max/,
+  ],
+  [
+    "a certificate for etcd from nowhere",
+    { ...cluster, etcd: { endpoints: ["etcd:2379"], tls: { clientCertificate: true } } },
+    /etcd\.tls\.clientCertificate is about etcd\.tls\.existingSecret/,
+  ],
+  [
+    "TLS to stores that speak none",
+    { ...cluster, development: { enabled: true }, etcd: { tls: { existingSecret: "etcd" } } },
+    /development\.enabled speak no TLS/,
   ],
   ["an ingress of no host", { ...cluster, ingress: { enabled: true } }, /host/],
   [

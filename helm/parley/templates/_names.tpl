@@ -43,6 +43,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- if ne 1 (len (compact (list $jwt.secret $jwt.existingSecret $jwt.jwksUrl))) }}{{ fail "set one of jwt.secret, jwt.existingSecret and jwt.jwksUrl: it says how tokens are checked" }}{{ end }}
 {{- if and $jwt.publicKey (not $jwt.existingSecret) }}{{ fail "jwt.publicKey is about jwt.existingSecret: set it too" }}{{ end }}
 {{- if eq .Values.mode "cluster" }}
+{{- range $store := list "etcd" "cassandra" }}
+{{- $tls := (index $.Values $store).tls }}
+{{- if and $tls.clientCertificate (not $tls.existingSecret) }}{{ fail (printf "%s.tls.clientCertificate is about %s.tls.existingSecret: set it too" $store $store) }}{{ end }}
+{{- if and $tls.existingSecret $.Values.development.enabled }}{{ fail (printf "%s.tls: the stores of development.enabled speak no TLS" $store) }}{{ end }}
+{{- end }}
 {{- if not .Values.development.enabled }}
 {{- if not .Values.etcd.endpoints }}{{ fail "mode cluster needs etcd.endpoints (or development.enabled)" }}{{ end }}
 {{- if not .Values.cassandra.contactPoints }}{{ fail "mode cluster needs cassandra.contactPoints (or development.enabled)" }}{{ end }}

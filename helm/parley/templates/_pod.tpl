@@ -5,6 +5,7 @@
 {{- $kind := .kind }}
 {{- $own := index $v $kind }}
 {{- $isEdge := has $kind (list "embedded" "gateway") }}
+{{- $stores := ternary (list) (ternary (list "etcd" "cassandra") (list "etcd") (eq $kind "storage")) (eq $kind "embedded") }}
 {{- $leaveSeconds := ternary $v.gateway.leaveSeconds 0 (eq $kind "gateway") | int }}
 metadata:
   labels:
@@ -82,6 +83,7 @@ spec:
         {{- if and (ne $kind "embedded") $v.tls.enabled }}
         - { name: tls, mountPath: /etc/parley/tls, readOnly: true }
         {{- end }}
+        {{- with include "parley.storeMounts" (dict "root" $root "stores" $stores) | trim }}{{ . | nindent 8 }}{{ end }}
         {{- if and $isEdge $v.jwt.publicKey }}
         - { name: jwt, mountPath: /etc/parley/jwt, readOnly: true }
         {{- end }}
@@ -94,6 +96,7 @@ spec:
     {{- if and (ne $kind "embedded") $v.tls.enabled }}
     - { name: tls, secret: { secretName: {{ include "parley.tlsSecret" $root }}, defaultMode: 0440 } }
     {{- end }}
+    {{- with include "parley.storeVolumes" (dict "root" $root "stores" $stores) | trim }}{{ . | nindent 4 }}{{ end }}
     {{- if and $isEdge $v.jwt.publicKey }}
     - { name: jwt, secret: { secretName: {{ include "parley.jwtSecret" $root }}, defaultMode: 0440 } }
     {{- end }}

@@ -15,7 +15,7 @@
 {{- if eq .kind "embedded" }}
 {{- $own = merge $own (dict "PARLEY_DATA" "/data") }}
 {{- else }}
-{{- $own = merge $own (dict "PARLEY_ETCD" (include "parley.etcd" .root) "PARLEY_ETCD_PREFIX" $v.etcd.prefix "PARLEY_MESH_HOST" "0.0.0.0" "PARLEY_MESH_PORT" 9090 "PARLEY_ADVERTISE" "$(POD_IP):9090") }}
+{{- $own = merge $own (dict "PARLEY_ETCD" (include "parley.etcd" .root) "PARLEY_ETCD_PREFIX" $v.etcd.prefix "PARLEY_MESH_HOST" "0.0.0.0" "PARLEY_MESH_PORT" 9090 "PARLEY_ADVERTISE" "$(POD_IP):9090") (include "parley.storeTls" (dict "store" "etcd" "tls" $v.etcd.tls) | fromJson) }}
 {{- if not $edge }}{{ $own = merge $own (dict "PARLEY_HEALTH_HOST" "0.0.0.0" "PARLEY_HEALTH_PORT" 9091) }}{{ end }}
 {{- if $v.tls.enabled }}{{ $own = merge $own (dict "PARLEY_TLS_CERT_FILE" "/etc/parley/tls/tls.crt" "PARLEY_TLS_KEY_FILE" "/etc/parley/tls/tls.key" "PARLEY_TLS_CA_FILE" "/etc/parley/tls/ca.crt") }}{{ end }}
 {{- end }}
@@ -38,7 +38,36 @@
 {{/* Of `parley storage` and `parley migrate`. */}}
 {{- define "parley.cassandraPlain" -}}
 {{- $c := .Values.cassandra }}
-{{- dict "PARLEY_CASSANDRA" (include "parley.cassandra" .) "PARLEY_CASSANDRA_DATACENTER" $c.datacenter "PARLEY_CASSANDRA_KEYSPACE" $c.keyspace "PARLEY_CASSANDRA_REPLICATION" (ternary 1 $c.replication .Values.development.enabled) | toJson }}
+{{- $plain := dict "PARLEY_CASSANDRA" (include "parley.cassandra" .) "PARLEY_CASSANDRA_DATACENTER" $c.datacenter "PARLEY_CASSANDRA_KEYSPACE" $c.keyspace "PARLEY_CASSANDRA_REPLICATION" (ternary 1 $c.replication .Values.development.enabled) }}
+{{- if $c.tls.name }}{{ $_ := set $plain "PARLEY_CASSANDRA_TLS_NAME" $c.tls.name }}{{ end }}
+{{- merge $plain (include "parley.storeTls" (dict "store" "cassandra" "tls" $c.tls) | fromJson) | toJson }}
+{{- end }}
+
+{{/* Where the files are that a store is reached over TLS with. Called with (dict "store" name "tls" its values). */}}
+{{- define "parley.storeTls" -}}
+{{- $files := dict }}
+{{- $names := dict }}
+{{- if .tls.existingSecret }}{{ $names = dict "CA" "ca.crt" }}{{ end }}
+{{- if .tls.clientCertificate }}{{ $names = merge $names (dict "CERT" "tls.crt" "KEY" "tls.key") }}{{ end }}
+{{- range $setting, $file := $names }}{{ $_ := set $files (printf "PARLEY_%s_%s_FILE" (upper $.store) $setting) (printf "/etc/parley/%s/%s" $.store $file) }}{{ end }}
+{{- $files | toJson }}
+{{- end }}
+
+{{/* The mounts of those files, and their volumes, by the names of stores. Called with (dict "root" $ "stores" names). */}}
+{{- define "parley.storeMounts" -}}
+{{- range $store := .stores }}
+{{- if (index $.root.Values $store).tls.existingSecret }}
+- { name: {{ $store }}, mountPath: /etc/parley/{{ $store }}, readOnly: true }
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "parley.storeVolumes" -}}
+{{- range $store := .stores }}
+{{- with (index $.root.Values $store).tls.existingSecret }}
+- { name: {{ $store }}, secret: { secretName: {{ . }}, defaultMode: 0440 } }
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- define "parley.cassandraSecrets" -}}
