@@ -21,6 +21,8 @@ import type { Count } from "./metrics.ts";
 import type { TraceConfig, Tracing } from "./trace-config.ts";
 import type { Attributes, Span, Tracer } from "./trace.ts";
 
+/** Messages that are followed in a second at most, so that the cost is bounded whatever the ratio. */
+export const perSecondMax = 100;
 /** Spans that wait; beyond, they are lost. */
 const queueMax = 4_096;
 /** How long a batch gathers, and how long it may take. */
@@ -58,10 +60,26 @@ export function openOtlp(
     ],
   });
   const times = new Times(clock);
-  const tracer = new OtlpTracer(provider.getTracer("parley"), times, () => random.unit() < ratio);
+  const tracer = new OtlpTracer(provider.getTracer("parley"), times, chance(ratio, outside));
   /** Sends what waits, or gives it up. */
   const close = (): Promise<void> => provider.shutdown().catch(() => undefined);
   return { tracer, close };
+}
+
+function chance(ratio: number, { clock, random }: Outside): () => boolean {
+  let second = 0;
+  let left = 0;
+  return () => {
+    if (random.unit() >= ratio) return false;
+    const now = Math.floor(clock.monotonic() / 1_000);
+    if (now !== second) {
+      second = now;
+      left = perSecondMax;
+    }
+    if (left === 0) return false;
+    left -= 1;
+    return true;
+  };
 }
 
 /** The exporter, whose failures are logged and counted: the library is silent about them. */

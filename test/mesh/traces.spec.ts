@@ -5,7 +5,7 @@ import { EnvReader } from "../../mesh/env.ts";
 import { Identity } from "../../mesh/identity.ts";
 import { createLog } from "../../mesh/log.ts";
 import { seededRandom } from "../../mesh/random.ts";
-import { openOtlp } from "../../mesh/trace-otlp.ts";
+import { openOtlp, perSecondMax } from "../../mesh/trace-otlp.ts";
 import { openTracing, traceConfig } from "../../mesh/trace-config.ts";
 import { traceIdOf } from "../../mesh/trace.ts";
 import { NotedMetrics } from "../support/noted-metrics.ts";
@@ -57,11 +57,18 @@ describe("traces", () => {
     assert.equal(around.metrics.of("parley_spans_sent_total"), 2);
   });
 
-  it("are of as many messages as the ratio says, by the chance that is given", () => {
+  it("are of as many messages as the ratio says, by the chance that is given, and of so many in a second at most", () => {
     for (const ratio of [0, 0.25, 1]) {
-      const { tracer } = openOtlp(settings(ratio), "one", outside());
-      const chosen = Array.from({ length: 1_000 }, () => tracer.chosen()).filter(Boolean).length;
+      const around = outside();
+      const { tracer } = openOtlp(settings(ratio), "one", around);
+      let chosen = 0;
+      for (let second = 0; second < 20; second += 1) {
+        for (let n = 0; n < 50; n += 1) if (tracer.chosen()) chosen += 1;
+        around.clock.advance(1_000);
+      }
       assert.ok(Math.abs(chosen - 1_000 * ratio) <= 320 * ratio * (1 - ratio), `${chosen}`);
+      const flood = Array.from({ length: 10_000 }, () => tracer.chosen()).filter(Boolean).length;
+      assert.equal(flood, ratio === 0 ? 0 : perSecondMax);
     }
   });
 
