@@ -160,7 +160,7 @@ export class Requests {
       const [, found] = await Promise.allSettled([live.checking, looked]);
       if (found.status === "fulfilled") {
         const bytes = found.value;
-          this.#operate(connection, live, sending, bytes, true);
+        this.#operate(connection, live, sending, bytes, true);
         return;
       }
       const { code, rawMessage } = this.#public(found.reason, connection);

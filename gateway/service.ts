@@ -17,12 +17,14 @@ import { Console } from "./console.ts";
 import { Uploads } from "./content.ts";
 import { DeliveryLinks } from "./delivery-links.ts";
 import { Elsewhere } from "./elsewhere.ts";
+import { Erasing } from "./erasing.ts";
 import { Following } from "./following.ts";
 import { FrameWriter } from "./frames.ts";
 import { Meter } from "./meter.ts";
 import { SessionLinks } from "./session-links.ts";
 import { Operators } from "./operators.ts";
 import { Flusher } from "./outbox.ts";
+import { OwnerCalls } from "./owner-calls.ts";
 import type { Authenticator, Calls } from "./ports.ts";
 import { Reads } from "./reads.ts";
 import { Requests } from "./requests.ts";
@@ -93,6 +95,8 @@ export class ChatGateway implements Gateway {
     };
     const elsewhere = new Elsewhere(surroundings, config.region);
     const parts = { ...base, elsewhere, reads, uploads, storage, auth, gatewayId };
+    const owners = new OwnerCalls(surroundings, delivery);
+    const erasing = new Erasing(surroundings, { storage, owners });
     const streams = new Streams(parts);
     const calls = new ChatCalls(surroundings, { ...parts, streams });
     const admission = new Admission(parts);
@@ -124,7 +128,7 @@ export class ChatGateway implements Gateway {
     this.#session = session;
     this.#presence = presence;
     this.calls = calls;
-    this.service = new Console(surroundings, this.#operators, shards);
+    this.service = new Console(surroundings, this.#operators, shards, erasing);
   }
 
   start(): Promise<void> {
