@@ -10,8 +10,9 @@ import {
   GatewayService,
 } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import type { SeqRange } from "../proto/gen/parley/v1/record_pb.ts";
-import type { ErasureReceipt, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
-import type { OwnerCalls } from "./owner-calls.ts";
+import { type ErasureReceipt, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import type { DeliveryLinks } from "./delivery-links.ts";
+import { OwnerCalls } from "./owner-calls.ts";
 
 const stepMs = 60_000;
 /** The store may have to make its files anew. */
@@ -23,20 +24,15 @@ const rangesMax = 10_000;
 
 type Receipt = ErasureReceipt | undefined;
 
-export interface ErasingParts {
-  readonly storage: Client<typeof StorageService>;
-  readonly owners: OwnerCalls;
-}
-
 export class Erasing {
-  readonly #surroundings: Pick<Surroundings, "log" | "peers">;
+  readonly #surroundings: Surroundings;
   readonly #storage: Client<typeof StorageService>;
   readonly #owners: OwnerCalls;
 
-  constructor(surroundings: Pick<Surroundings, "log" | "peers">, parts: ErasingParts) {
+  constructor(surroundings: Surroundings, delivery: Pick<DeliveryLinks, "client">) {
     this.#surroundings = surroundings;
-    this.#storage = parts.storage;
-    this.#owners = parts.owners;
+    this.#storage = createClient(StorageService, surroundings.transport(StorageService));
+    this.#owners = new OwnerCalls(surroundings, delivery);
   }
 
   async *erase(userId: string): AsyncGenerator<EraseUserResponse, void> {

@@ -24,7 +24,6 @@ import { Meter } from "./meter.ts";
 import { SessionLinks } from "./session-links.ts";
 import { Operators } from "./operators.ts";
 import { Flusher } from "./outbox.ts";
-import { OwnerCalls } from "./owner-calls.ts";
 import type { Authenticator, Calls } from "./ports.ts";
 import { Reads } from "./reads.ts";
 import { Requests } from "./requests.ts";
@@ -95,8 +94,6 @@ export class ChatGateway implements Gateway {
     };
     const elsewhere = new Elsewhere(surroundings, config.region);
     const parts = { ...base, elsewhere, reads, uploads, storage, auth, gatewayId };
-    const owners = new OwnerCalls(surroundings, delivery);
-    const erasing = new Erasing(surroundings, { storage, owners });
     const streams = new Streams(parts);
     const calls = new ChatCalls(surroundings, { ...parts, streams });
     const admission = new Admission(parts);
@@ -128,7 +125,12 @@ export class ChatGateway implements Gateway {
     this.#session = session;
     this.#presence = presence;
     this.calls = calls;
-    this.service = new Console(surroundings, this.#operators, shards, erasing);
+    this.service = new Console(
+      surroundings,
+      this.#operators,
+      shards,
+      new Erasing(surroundings, delivery),
+    );
   }
 
   start(): Promise<void> {
