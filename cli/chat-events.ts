@@ -150,6 +150,11 @@ function recordObject(record: LogRecord, own: boolean): object {
       ...(title === undefined ? {} : { title }),
     };
   }
+  if (body.case === "erasure") {
+    const ranges = body.value.ranges.map(({ firstSeq, lastSeq }) => [firstSeq, lastSeq]);
+    return { type: "erasure", ...common, ranges };
+  }
+  if (record.erased && senderId === "") return { type: "erased", ...common };
   const content = body.case === "message" ? body.value : undefined;
   const attachments = (content?.attachments ?? []).map(
     ({ mediaId, mediaType, size, width, height, fileName }) => ({

@@ -95,6 +95,9 @@ function bytes(size: number): string {
 
 /** A membership change as a sentence; undefined for messages. */
 export function changeText(record: LogRecord, me: string): string | undefined {
+  if (record.body.case === "erasure")
+    return "messages of somebody who has left for good were erased";
+  if (record.erased && record.senderId === "") return "erased: its sender has left for good";
   if (record.body.case !== "membership") return undefined;
   const { added, removed, title } = record.body.value;
   const who = nameOf(record.senderId, me);

@@ -5,9 +5,12 @@ import { Command } from "commander";
 import { addBackup } from "./backup.ts";
 import { addBench } from "./bench.ts";
 import { addChat } from "./chat.ts";
+import { addErase } from "./erase.ts";
+import { addExport } from "./export.ts";
 import { addMessageCommands } from "./messages.ts";
 import { addOperators } from "./operators.ts";
 import { addProcesses } from "./processes.ts";
+import { addRetention } from "./retention.ts";
 import { addStart } from "./start.ts";
 import { addToken } from "./token.ts";
 
@@ -34,6 +37,9 @@ addToken(program);
 addMessageCommands(program);
 addChat(program);
 addBackup(program);
+addErase(program, version());
+addExport(program, version());
+addRetention(program);
 addBench(program);
 addOperators(program);
 

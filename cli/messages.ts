@@ -122,6 +122,8 @@ async function history(options: HistoryOptions): Promise<void> {
 /** A record as a line for people. */
 export function line(record: ChatRecord): string {
   const time = new Date(Number(record.timeMs)).toISOString().slice(0, 16).replace("T", " ");
+  if (record.body.case === "erasure") return `#${record.seq}  ${time}  (messages were erased)`;
+  if (record.erased && record.senderId === "") return `#${record.seq}  ${time}  (erased)`;
   const head = `#${record.seq}  ${time}  ${record.senderId}`;
   if (record.body.case === "message") {
     const { text, attachments } = record.body.value;

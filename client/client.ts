@@ -210,7 +210,7 @@ export class ParleyClient {
     conversationId: string,
     page: { afterSeq?: number; beforeSeq?: number; limit?: number } = {},
   ): Promise<HistoryResponse> {
-    return history(this.#calls, { conversationId, ...page });
+    return history(this.#calls, { conversationId, ...page }, this.#inbox);
   }
 
   /** A page of the members with their cursors. */

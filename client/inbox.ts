@@ -28,6 +28,7 @@ import {
   addRecords,
   applyDelta,
   applyHistory,
+  raiseFloor,
   giveUp,
   newTimeline,
   readTo,
@@ -241,6 +242,15 @@ export class Inbox {
     if (fresh) this.#parts.unknown();
   }
 
+  /** The server's history begins there now. */
+  floor(conversation: string, floorSeq: number): void {
+    const timeline = this.#timelines.get(conversation);
+    if (timeline === undefined || floorSeq <= timeline.summary.floorSeq) return;
+    const keptBefore = timeline.kept.length;
+    const outcome = raiseFloor(timeline, floorSeq, this.#parts.me(), this.#limits);
+    this.#deliver(timeline, outcome, keptBefore);
+  }
+
   #filled(timeline: Timeline, answer: HistoryResponse): void {
     const keptBefore = timeline.kept.length;
     const outcome = applyHistory(timeline, answer, this.#parts.me(), this.#limits);
@@ -259,7 +269,8 @@ export class Inbox {
       else {
         const { record } = item;
         events.emit("record", { conversationId, record, own: record.senderId === me });
-        if (record.body.case === "message") wrote.set(record.senderId, record.seq);
+        if (record.body.case === "message" && !record.erased)
+          wrote.set(record.senderId, record.seq);
       }
     }
     // Who writes has read what is before it; no cursor is pushed for that.

@@ -30,11 +30,15 @@ export function sync(
 export function history(
   calls: Calls,
   init: MessageInitShape<typeof HistoryRequestSchema>,
+  /** Hears, in its place among the pushes, where the server's history begins now. */
+  told?: { floor(conversationId: string, floorSeq: number): void },
 ): Promise<HistoryResponse> {
   const value = create(HistoryRequestSchema, init);
-  return calls.call({ case: "history", value }, (answer) =>
-    answer.case === "history" ? answer.value : undefined,
-  );
+  return calls.call({ case: "history", value }, (answer) => {
+    if (answer.case !== "history") return undefined;
+    told?.floor(value.conversationId, answer.value.floorSeq);
+    return answer.value;
+  });
 }
 
 export function listMembers(

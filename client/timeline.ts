@@ -5,9 +5,12 @@
 import { create } from "@bufbuild/protobuf";
 import type { ConversationDelta, HistoryResponse } from "../proto/gen/parley/v1/chat_pb.ts";
 import {
+  ContentSchema,
   ConversationKind,
   ConversationSchema,
+  MembershipChangeSchema,
   type Conversation,
+  type Erasure,
   type MembershipChange,
   type Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
@@ -165,6 +168,18 @@ export function applyHistory(
   return outcome;
 }
 
+/** Nothing below can be read any more. */
+export function raiseFloor(
+  timeline: Timeline,
+  floorSeq: number,
+  me: string,
+  limits: TimelineLimits,
+): Outcome {
+  const outcome: Outcome = [];
+  riseTo(timeline, floorSeq, outcome);
+  return [...outcome, ...advance(timeline, me, limits)];
+}
+
 /** Names what cannot be had, and goes on after it. */
 export function giveUp(timeline: Timeline, me: string, limits: TimelineLimits): Outcome {
   const outcome: Outcome = [];
@@ -257,6 +272,7 @@ function hand(timeline: Timeline, found: LogRecord, me: string, limits: Timeline
   if (record.seq >= summary.headSeq) summary.headTimeMs = record.timeMs;
   summary.headSeq = Math.max(summary.headSeq, record.seq);
   if (record.body.case === "membership") keepPeers(timeline, record.seq, record.body.value);
+  if (record.body.case === "erasure") forgetErased(timeline, record.body.value);
   if (record.seq > timeline.toldTo) count(timeline, record, me);
   // Writing reads, too; a change of the members does not.
   if (record.senderId === me && record.body.case === "message") readTo(timeline, record.seq, me);
@@ -280,7 +296,29 @@ export function trim(timeline: Timeline, max: number): number {
 function count(timeline: Timeline, record: LogRecord, me: string): void {
   const { summary } = timeline;
   if (record.body.case === "membership") changeMembers(timeline, record.body.value, me);
-  else if (record.senderId !== me && record.seq > summary.readSeq) summary.unreadCount += 1;
+  else if (counts(record, me) && record.seq > summary.readSeq) summary.unreadCount += 1;
+}
+
+const counts = (record: LogRecord, me: string): boolean =>
+  record.body.case === "message" && record.senderId !== me;
+
+/** What was handed before is kept no longer than the server keeps it. */
+function forgetErased(timeline: Timeline, { ranges }: Erasure): void {
+  const isIn = (seq: number): boolean =>
+    ranges.some(({ firstSeq, lastSeq }) => seq >= firstSeq && seq <= lastSeq);
+  timeline.kept = timeline.kept.map((record) => (isIn(record.seq) ? emptied(record) : record));
+}
+
+function emptied(record: LogRecord): LogRecord {
+  const { body } = record;
+  const said =
+    body.case === "message" ? { case: body.case, value: create(ContentSchema) } : undefined;
+  const changed =
+    body.case === "membership"
+      ? { case: body.case, value: create(MembershipChangeSchema) }
+      : undefined;
+  const rest = said ?? changed ?? body;
+  return { ...record, senderId: "", clientId: new Uint8Array(0), body: rest, erased: true };
 }
 
 /** Whose cursors count, whether the server's summary knew of the change or not. */
@@ -350,8 +388,7 @@ export function readTo(timeline: Timeline, seq: number, me: string): boolean {
   }
   let gone = 0;
   for (const record of timeline.kept) {
-    const counts = record.body.case === "message" && record.senderId !== me;
-    if (counts && record.seq > from && record.seq <= seq) gone += 1;
+    if (counts(record, me) && record.seq > from && record.seq <= seq) gone += 1;
   }
   summary.unreadCount = Math.max(0, summary.unreadCount - gone);
   if (timeline.keptFrom > from + 1 || seq >= timeline.next) timeline.countStale = true;

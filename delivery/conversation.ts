@@ -3,7 +3,12 @@
  * commits what was assigned in that order, or drops the conversation and loads it again.
  */
 import { type Place, RecentSends } from "./recent.ts";
-import { type MembershipChange, encodeMembership, encodeRecord } from "./record.ts";
+import {
+  type MembershipChange,
+  type RecordKind,
+  encodeMembership,
+  encodeRecord,
+} from "./record.ts";
 import { invalid, noConversation } from "../mesh/errors.ts";
 import type { Record as ChatRecord } from "../proto/gen/parley/v1/record_pb.ts";
 import type {
@@ -49,6 +54,8 @@ export class Conversation {
   committedSeq = 0;
   memberCount = 0;
   readonly members = new Map<string, MemberState>();
+  /** Who of a direct conversation's users is erased: nobody writes to it any more. */
+  readonly erased = new Set<string>();
   readonly #recent = new RecentSends();
   /** Where the ordinals that can be computed begin, and which seqs after it do not count. */
   #baseSeq = 0;
@@ -71,9 +78,15 @@ export class Conversation {
     if (this.#audience === undefined) {
       this.#audience = [];
       for (const [userId, member] of this.members)
-        if (member.leftSeq === 0) this.#audience.push(userId);
+        if (member.leftSeq === 0 && !this.erased.has(userId)) this.#audience.push(userId);
     }
     return this.#audience;
+  }
+
+  /** Nothing by the user is taken any more, and nothing for them alone. */
+  erase(userId: string): void {
+    this.erased.add(userId);
+    this.#audience = undefined;
   }
 
   /** Takes what storage has at the index head. */
@@ -95,7 +108,8 @@ export class Conversation {
 
   present(userId: string): MemberState {
     const member = this.members.get(userId);
-    if (member === undefined || member.leftSeq !== 0) throw noConversation(this.id);
+    if (member === undefined || member.leftSeq !== 0 || this.erased.has(userId))
+      throw noConversation(this.id);
     return member;
   }
 
@@ -128,6 +142,11 @@ export class Conversation {
     this.#recent.add(userId, clientId, cell.seq, this.headTimeMs);
     this.#applyChange(change, cell.seq);
     return cell;
+  }
+
+  /** Tells of records that are erased: by nobody, and counted as no message. `erasure` is a parley.v1.Erasure. */
+  tellErased(erasure: Uint8Array, nowMs: number): Cell {
+    return this.#record("", new Uint8Array(0), "erasure", erasure, nowMs);
   }
 
   /** Takes over a record that an earlier owner wrote: it keeps its term, and is written again under the new epoch. */
@@ -233,7 +252,7 @@ export class Conversation {
   #record(
     senderId: string,
     clientId: Uint8Array,
-    kind: "message" | "membership",
+    kind: RecordKind,
     body: Uint8Array,
     nowMs: number,
   ): Cell {

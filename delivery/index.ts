@@ -81,7 +81,13 @@ class Delivery implements Running<typeof DeliveryService> {
       settle: (closing) => owner.settle(closing),
     });
     const inspection = new Inspection(owner, ownership, this.pins, shards.count);
-    this.service = new DeliveryHandlers(surroundings, { owner, operations, committer, inspection });
+    this.service = new DeliveryHandlers(surroundings, {
+      owner,
+      operations,
+      committer,
+      inspection,
+      storage,
+    });
   }
 
   async start(): Promise<void> {

@@ -5,6 +5,7 @@ import { type Conversation, type MemberState, smallGroupMax } from "./conversati
 import { type Answerer, moved, sent } from "./draft.ts";
 import type { Fanout } from "./fanout.ts";
 import { checkClientId } from "./groups.ts";
+import { erasedUser } from "./erasing.ts";
 import { directUsers } from "../mesh/ids.ts";
 import type { Place } from "./recent.ts";
 import { decodeRecord } from "./record.ts";
@@ -123,6 +124,8 @@ export class Operations {
         `reply_to_seq ${send.replyToSeq} is beyond the conversation's head ${conversation.headSeq}`,
       );
     }
+    if (conversation.erased.size > 0 && !conversation.earlier(asked.userId, send.clientId))
+      throw erasedUser();
     const draft = this.#parts.committer.draft(conversation);
     if (!conversation.exists) {
       const users = directUsers(conversation.id) ?? [];
@@ -188,9 +191,16 @@ export class Operations {
     };
     const { pages } = await this.#storage.read({ pages: [page] }, { timeoutMs: 30_000 });
     const record = pages[0]?.records[0];
-    if (record === undefined)
-      throw unavailable("the record that the cursor names could not be read");
-    return decodeRecord(record).ordinal;
+    if (record !== undefined) return decodeRecord(record).ordinal;
+    const floorSeq = pages[0]?.floorSeq ?? 0;
+    if (floorSeq <= seq) throw unavailable("the record that the cursor names could not be read");
+    // It is no longer kept: whoever has read up to there has all above still to read.
+    const lowest = { ...page, afterSeq: floorSeq - 1, beforeSeq: floorSeq + 1 };
+    const above = await this.#storage.read({ pages: [lowest] }, { timeoutMs: 30_000 });
+    const first = above.pages[0]?.records[0];
+    if (first === undefined) throw unavailable("the oldest record could not be read");
+    const { ordinal, body } = decodeRecord(first);
+    return body.case === "message" ? ordinal - 1 : ordinal;
   }
 }
 

@@ -244,6 +244,7 @@ export class Owner {
     )) {
       if (part.state !== undefined) conversation.restore(part.state);
       for (const member of part.members) conversation.restoreMember(member);
+      for (const userId of part.erasedUserIds) conversation.erase(userId);
       tail.push(...part.tail);
     }
     this.#adopt(conversation, tail);

@@ -13,7 +13,9 @@ export interface MembershipChange {
   readonly title: string | undefined;
 }
 
-/** What a record is made of; ids are ASCII, `body` is an encoded Content or MembershipChange. */
+export type RecordKind = "message" | "membership" | "erasure";
+
+/** What a record is made of; ids are ASCII, `body` is an encoded Content, MembershipChange or Erasure. */
 export interface RecordParts {
   readonly conversationId: string;
   readonly seq: number;
@@ -21,11 +23,11 @@ export interface RecordParts {
   readonly clientId: Uint8Array;
   readonly timeMs: number;
   readonly ordinal: number;
-  readonly kind: "message" | "membership";
+  readonly kind: RecordKind;
   readonly body: Uint8Array;
 }
 
-const tags = { message: 0x3a, membership: 0x42 };
+const tags = { message: 0x3a, membership: 0x42, erasure: 0x52 };
 
 function varintLength(value: number): number {
   let length = 1;
@@ -66,7 +68,7 @@ export function encodeRecord(parts: RecordParts): Uint8Array {
     varintLength(conversationId.length) +
     conversationId.length +
     (1 + varintLength(parts.seq)) +
-    (1 + varintLength(senderId.length) + senderId.length) +
+    (senderId === "" ? 0 : 1 + varintLength(senderId.length) + senderId.length) +
     (clientId.length === 0 ? 0 : 2 + clientId.length) +
     (1 + varintLength(parts.timeMs)) +
     (parts.ordinal === 0 ? 0 : 1 + varintLength(parts.ordinal)) +
@@ -75,7 +77,7 @@ export function encodeRecord(parts: RecordParts): Uint8Array {
   let at = writeText(out, 0, 0x0a, conversationId);
   out[at] = 0x10;
   at = writeVarint(out, at + 1, parts.seq);
-  at = writeText(out, at, 0x1a, senderId);
+  if (senderId !== "") at = writeText(out, at, 0x1a, senderId);
   if (clientId.length > 0) at = writeBytes(out, at, 0x22, clientId);
   out[at] = 0x28;
   at = writeVarint(out, at + 1, parts.timeMs);

@@ -1,5 +1,6 @@
 /** The handlers of DeliveryService: operations to the owner, outcomes back, groups. No decisions. */
 import {
+  type Client,
   Code,
   type ConnectError,
   type HandlerContext,
@@ -8,6 +9,7 @@ import {
 import type { Committer } from "./committer.ts";
 import type { Conversation } from "./conversation.ts";
 import type { Answerer, Draft } from "./draft.ts";
+import { checkErase, checkPresent, leaving, tell } from "./erasing.ts";
 import { refusal, sent } from "./draft.ts";
 import { Followed } from "./followed.ts";
 import { creation, update } from "./groups.ts";
@@ -25,6 +27,8 @@ import type {
   CreateGroupRequest,
   CreateGroupResponse,
   DeliveryService,
+  EraseMemberRequest,
+  EraseMemberResponse,
   ExchangeRequest,
   ExchangeResponse,
   InspectConversationRequest,
@@ -36,6 +40,7 @@ import type {
   UpdateGroupRequest,
   UpdateGroupResponse,
 } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import {
   type Conversation as ConversationView,
   ConversationKind,
@@ -50,6 +55,7 @@ export interface ServiceParts {
   readonly operations: Operations;
   readonly committer: Committer;
   readonly inspection: Inspection;
+  readonly storage: Client<typeof StorageService>;
 }
 
 /** Has a call answered with the seq, once the draft is kept. */
@@ -135,6 +141,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     if (request === undefined) throw invalid("the request is missing");
     const change = creation(userId, request);
     const id = groupId(userId, request.clientId);
+    await checkPresent(this.#parts.storage, change.added);
     const conversation = await this.#unary(id, (group, answer) => {
       if (!group.exists) this.#change(group, userId, request.clientId, change, answer);
       else if (group.members.get(userId) === undefined) throw noConversation(id);
@@ -153,6 +160,7 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     if (request === undefined) throw invalid("the request is missing");
     if (request.conversationId.startsWith("d:"))
       throw notAllowed("a direct conversation has two members and no title");
+    await checkPresent(this.#parts.storage, request.addMemberIds);
     const { seq } = await this.#unary(request.conversationId, (group, answer) => {
       if (!group.exists || !group.members.has(userId)) throw noConversation(group.id);
       // Another try must not undo what came after the first one.
@@ -169,6 +177,23 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
       $typeName: "parley.delivery.v1.UpdateGroupResponse",
       response: { $typeName: "parley.v1.UpdateGroupResponse", seq },
     };
+  }
+
+  async eraseMember(request: EraseMemberRequest): Promise<EraseMemberResponse> {
+    checkErase(request);
+    const { conversationId, userId } = request;
+    const { committer } = this.#parts;
+    const { seq } = await this.#unary(conversationId, (conversation, answer) => {
+      if (!conversation.exists) throw noConversation(conversationId);
+      const change = leaving(conversation, userId);
+      const to: Answer = (draft) => {
+        tell(conversation, draft, request.erased, this.#surroundings.clock.now());
+        answer(draft, conversation.headSeq);
+      };
+      if (change === undefined) to(committer.draft(conversation), 0);
+      else this.#change(conversation, userId, noClientId, change, to);
+    });
+    return { $typeName: "parley.delivery.v1.EraseMemberResponse", headSeq: seq };
   }
 
   async #take(requests: AsyncIterable<ExchangeRequest>, answerer: StreamAnswerer): Promise<void> {
@@ -240,6 +265,8 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
     });
   }
 }
+
+const noClientId = new Uint8Array(0);
 
 const nobody: Answerer = {
   answer: () => undefined,

@@ -168,6 +168,10 @@ export class Admission {
         connection.synced();
         return;
       } catch (error) {
+        if (ConnectError.from(error).code === Code.Unauthenticated) {
+          connection.end(CloseReason.UNAUTHENTICATED, publicError(error).rawMessage, 0);
+          return;
+        }
         const { number, userId, deviceId } = connection;
         const ids = { connection: number, userId, deviceId };
         log.warn({ err: error, ...ids }, "a device could not be synced");

@@ -12,6 +12,8 @@ import type {
   Connection,
   DisconnectRequest,
   DrainRequest,
+  EraseUserRequest,
+  EraseUserResponse,
   ExplainMessageRequest,
   ExplainMessageResponse,
   GetShardRequest,
@@ -31,6 +33,7 @@ import { PresenceService } from "../proto/gen/parley/presence/v1/presence_pb.ts"
 import { SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Asking, nameOf } from "./asking.ts";
+import type { Erasing } from "./erasing.ts";
 import { explain } from "./explain.ts";
 import { readLog } from "./log.ts";
 import type { Operators } from "./operators.ts";
@@ -52,8 +55,10 @@ export class Console implements ServiceImpl<typeof GatewayService> {
   readonly #surroundings: Surroundings;
   readonly #own: Operators;
   readonly #desk: ShardDesk;
+  readonly #erasing: Erasing;
 
-  constructor(surroundings: Surroundings, own: Operators, shards: ShardMap) {
+  constructor(surroundings: Surroundings, own: Operators, shards: ShardMap, erasing: Erasing) {
+    this.#erasing = erasing;
     this.#surroundings = surroundings;
     this.#own = own;
     this.#desk = new ShardDesk(surroundings, shards);
@@ -141,6 +146,10 @@ export class Console implements ServiceImpl<typeof GatewayService> {
 
   moveShard(request: MoveShardRequest): Promise<MoveShardResponse> {
     return this.#desk.move(request);
+  }
+
+  eraseUser({ userId }: EraseUserRequest): AsyncGenerator<EraseUserResponse, void> {
+    return this.#erasing.erase(userId);
   }
 
   readLog(request: ReadLogRequest): Promise<ReadLogResponse> {

@@ -50,6 +50,7 @@ export function withoutContent(record: ChatRecord): ChatRecord {
       const $typeName = "parley.v1.MembershipChange";
       return { ...record, body: { case: "membership", value: { $typeName, added, removed } } };
     }
+    case "erasure":
     case undefined:
       return record;
   }

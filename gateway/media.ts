@@ -153,7 +153,11 @@ class Media {
     const { mediaType, width, height, thumbnail } = found;
     const size = bytes.length;
     const kept = { conversationId, mediaId: "", mediaType, size, width, height, thumbnail };
-    const parts = putParts({ $typeName: "parley.storage.v1.MediaHeader", ...kept }, bytes);
+    const parts = putParts(
+      { $typeName: "parley.storage.v1.MediaHeader", ...kept },
+      bytes,
+      asked.userId,
+    );
     const { signal } = asked;
     const answer = await this.#storage.putMedia(parts, {
       signal,
@@ -258,10 +262,12 @@ function* chunksOf(bytes: Buffer): Generator<Uint8Array, undefined> {
 async function* putParts(
   header: MediaHeader,
   bytes: Buffer,
+  uploaderId: string,
 ): AsyncGenerator<PutMediaRequest, undefined> {
   const $typeName = "parley.storage.v1.PutMediaRequest";
-  yield { $typeName, part: { case: "header", value: header } };
-  for (const value of chunksOf(bytes)) yield { $typeName, part: { case: "chunk", value } };
+  yield { $typeName, part: { case: "header", value: header }, uploaderId };
+  for (const value of chunksOf(bytes))
+    yield { $typeName, part: { case: "chunk", value }, uploaderId: "" };
   return undefined;
 }
 

@@ -1,7 +1,7 @@
 /** Reads of conversations for clients: sync pages, history, members. Records stay as storage has them until somebody needs them decoded. */
 import { fromBinary, toBinary } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
-import { invalid, noConversation } from "../mesh/errors.ts";
+import { invalid, noConversation, unauthenticated } from "../mesh/errors.ts";
 import { ConversationDeltaSchema } from "../proto/gen/parley/v1/chat_pb.ts";
 import type {
   ConversationDelta,
@@ -134,7 +134,8 @@ export class Reads {
   ): AsyncGenerator<SyncPage, undefined> {
     const perConversation = Math.min(recordsPerConversation, recordsPerConversationMax);
     const options = signal ? { timeoutMs: readMs, signal } : { timeoutMs: readMs };
-    const { rows } = await this.#storage.listIndex({ userId }, options);
+    const { rows, erased } = await this.#storage.listIndex({ userId }, options);
+    if (erased) throw unauthenticated("the data of this user were erased: there is no way back");
     const plan = new SyncPlan(knownRows(rows), token);
     let at = 0;
     do {

@@ -17,6 +17,7 @@ import { Console } from "./console.ts";
 import { Uploads } from "./content.ts";
 import { DeliveryLinks } from "./delivery-links.ts";
 import { Elsewhere } from "./elsewhere.ts";
+import { Erasing } from "./erasing.ts";
 import { Following } from "./following.ts";
 import { FrameWriter } from "./frames.ts";
 import { Meter } from "./meter.ts";
@@ -124,7 +125,12 @@ export class ChatGateway implements Gateway {
     this.#session = session;
     this.#presence = presence;
     this.calls = calls;
-    this.service = new Console(surroundings, this.#operators, shards);
+    this.service = new Console(
+      surroundings,
+      this.#operators,
+      shards,
+      new Erasing(surroundings, delivery),
+    );
   }
 
   start(): Promise<void> {

@@ -21,6 +21,7 @@ import {
 import type { Region, Writer } from "./codec.ts";
 import type { Change } from "./commits.ts";
 import type { Conversation } from "./conversation.ts";
+import { encodeUpload, replayErasing } from "./erase-changes.ts";
 import { conflictError, revokedError } from "./errors.ts";
 import { refusal } from "./history.ts";
 import type { Memtable } from "./memtable.ts";
@@ -129,14 +130,20 @@ export function seenChange(memtable: Memtable, seen: readonly LastSeen[]): Chang
   };
 }
 
-export function mediaChange(memtable: Memtable, header: MediaHeader): Change {
+export function mediaChange(memtable: Memtable, header: MediaHeader, userId: string): Change {
+  const { conversationId, mediaId } = header;
+  const upload = { userId, conversationId, mediaId };
   return {
     admit: () => undefined,
     encode(to) {
       to.byte(tags.media);
       writeMedia(to, header);
+      if (userId !== "") encodeUpload(to, upload);
     },
-    apply: () => memtable.putMedia(header),
+    apply() {
+      memtable.putMedia(header);
+      if (userId !== "") memtable.putUpload(upload, true);
+    },
     undo: () => undefined,
   };
 }
@@ -166,6 +173,7 @@ function replayChange(memtable: Memtable, from: Reader, region: Region): void {
       memtable.putMedia(readMedia(from));
       break;
     default:
+      if (replayErasing(tag, memtable, from, region)) return;
       throw new Error(`the journal has a change of an unknown kind (${tag})`);
   }
 }

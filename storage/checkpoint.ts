@@ -2,15 +2,19 @@
 import { ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Cancel, Clock } from "../mesh/clock.ts";
+import { unavailable } from "../mesh/errors.ts";
 import type { StorageConfig } from "./config.ts";
 import type { Commits } from "./commits.ts";
-import type { Conversation, Flush } from "./conversation.ts";
+import { type Conversation, decoded, type Flush } from "./conversation.ts";
 import type { Journal } from "./journal.ts";
 import type { Memtable, SmallRows } from "./memtable.ts";
-import { blockCellsMax, Rows } from "./tables.ts";
+import { Rows } from "./rows.ts";
+import { blockCellsMax } from "./tables.ts";
 import type { Tables } from "./tables.ts";
 
 const retryMs = 1_000;
+/** More than one step of a retention removes. */
+const trimmedBlocks = 10_000;
 
 export interface CheckpointParts {
   clock: Clock;
@@ -28,6 +32,7 @@ export class Checkpoint {
   #cancel: Cancel | undefined;
   #running: Promise<void> | undefined;
   #flushingBytes = 0;
+  #closing = false;
   /** Why the last one failed; undefined where it did not. */
   #failure: ConnectError | undefined;
   #waiting: { resolve: () => void; reject: (error: ConnectError) => void }[] = [];
@@ -48,21 +53,19 @@ export class Checkpoint {
       this.#failure === undefined &&
       this.#parts.memtable.dirtyBytes > this.#config.checkpointBytes
     ) {
-      this.#begin();
+      void this.#begin();
     } else this.#arm(this.#failure === undefined ? this.#config.checkpointMs : retryMs);
   }
 
   #arm(ms: number): void {
-    this.#cancel ??= this.#parts.clock.after(ms, () => this.#begin());
+    this.#cancel ??= this.#parts.clock.after(ms, () => void this.#begin());
   }
 
-  #begin(): void {
+  #begin(): Promise<void> {
     this.#cancel?.();
     this.#cancel = undefined;
-    this.#running ??= this.#run().finally(() => {
-      this.#running = undefined;
-      if (this.#parts.memtable.dirtyBytes > 0) this.touched();
-    });
+    this.#running ??= this.#run().finally(() => this.#ended());
+    return this.#running;
   }
 
   /** Undefined: there is room. Else resolves when there is, and rejects where the disk is why there is none. */
@@ -71,18 +74,50 @@ export class Checkpoint {
       return undefined;
     }
     if (this.#failure !== undefined) return Promise.reject(this.#failure);
-    this.#begin();
+    void this.#begin();
     return new Promise((resolve, reject) => this.#waiting.push({ resolve, reject }));
   }
 
-  /** Brings everything to the tables, or rejects. */
+  /** Brings everything to the tables, or rejects. Nothing else comes then. */
   async finish(): Promise<void> {
-    await this.#running;
-    this.#begin();
-    await this.#running;
+    this.#closing = true;
+    while (this.#running !== undefined) await this.#running;
+    await this.#begin();
     this.#cancel?.();
     this.#cancel = undefined;
     if (this.#failure !== undefined) throw this.#failure;
+  }
+
+  /** Brings everything to the tables, and leaves nothing in any file that is not in them: rejects, or it is so. */
+  async scrub(): Promise<void> {
+    const { journal, tables } = this.#parts;
+    // What each of the journal's files had before is in the tables once the other one has taken its turn.
+    for (let file = 0; file < 2; file += 1)
+      await this.#alone(async () => {
+        await this.#flush(true);
+        await journal.blank();
+      });
+    await this.#alone(() => tables.compact());
+  }
+
+  /** No checkpoint runs meanwhile. What goes wrong is the caller's affair: the store works on. */
+  async #alone(job: () => Promise<void>): Promise<void> {
+    while (this.#running !== undefined) await this.#running;
+    if (this.#closing) throw unavailable("the store is closed");
+    const done = job();
+    this.#running = done.then(
+      () => this.#ended(),
+      () => this.#ended(),
+    );
+    await done;
+  }
+
+  #ended(): void {
+    this.#running = undefined;
+    if (this.#parts.memtable.dirtyBytes === 0)
+      for (const { resolve } of this.#waiting.splice(0)) resolve();
+    else if (this.#waiting.length > 0) void this.#begin();
+    else this.touched();
   }
 
   async #run(): Promise<void> {
@@ -100,9 +135,9 @@ export class Checkpoint {
     }
   }
 
-  async #flush(): Promise<void> {
+  async #flush(turned = false): Promise<void> {
     const { memtable, tables } = this.#parts;
-    const { covered, taken } = await this.#swap();
+    const { covered, taken } = await this.#swap(turned);
     this.#flushingBytes = taken.bytes;
     const slices = new Slices(tables, memtable);
     const left = new Set(taken.conversations);
@@ -123,12 +158,13 @@ export class Checkpoint {
   }
 
   /** Nothing else may happen between the three: what is taken is what the journal has up to that group. */
-  #swap(): Promise<{ covered: number; taken: ReturnType<Memtable["take"]> }> {
+  #swap(turned: boolean): Promise<{ covered: number; taken: ReturnType<Memtable["take"]> }> {
     const { atBoundary, journal, memtable, tables } = this.#parts;
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       atBoundary(() => {
         const covered = journal.lastNumber;
-        journal.turn(tables.applied);
+        const turns = journal.turn(tables.applied, turned);
+        if (turned && !turns) return reject(unavailable("the journal takes no writes now"));
         resolve({ covered, taken: memtable.take() });
       });
     });
@@ -150,15 +186,29 @@ class Slices {
     this.#memtable = memtable;
   }
 
-  async small({ revoked, lastSeen, media }: SmallRows): Promise<void> {
+  async small(small: SmallRows): Promise<void> {
+    const { revoked, lastSeen, media, uploads, erasures, retentions } = small;
     for (const incarnation of revoked) this.#rows.revoked(incarnation);
+    for (const retention of retentions.values()) {
+      await this.#turn();
+      this.#rows.retention(retention);
+    }
+    for (const receipt of erasures.values()) {
+      await this.#turn();
+      this.#rows.erasure(receipt);
+    }
+    for (const { upload, there } of uploads.values()) {
+      await this.#turn();
+      this.#rows.upload(upload, there);
+    }
     for (const [userId, timeMs] of lastSeen) {
       await this.#turn();
       this.#rows.lastSeen(userId, timeMs);
     }
-    for (const header of media.values()) {
+    for (const { upload, header } of media.values()) {
       await this.#turn();
-      this.#rows.media(header);
+      if (header === undefined) this.#rows.removeMedia(upload.conversationId, upload.mediaId);
+      else this.#rows.media(header);
     }
   }
 
@@ -184,9 +234,44 @@ class Slices {
       await this.#turn();
       this.#rows.cells(id, firstSeq + from, cells.slice(from, from + blockCellsMax));
     }
+    await this.#rewritten(flush);
+    await this.#trimmed(flush);
+    for (const userId of flush.gone) {
+      await this.#turn();
+      this.#rows.removeMember(id, userId, spilled);
+    }
     this.#rows.conversation(id, { state, spilled, members: spilled ? [] : members });
     this.#flushes.push(flush);
     this.#open = undefined;
+  }
+
+  /** The blocks that the tables had before, with what an erasure leaves of their cells. */
+  async #rewritten({ conversation, rewritten, firstSeq }: Flush): Promise<void> {
+    const { id } = conversation;
+    const seqs = [...rewritten.keys()].filter((seq) => seq < firstSeq).sort((a, b) => a - b);
+    let doneSeq = 0;
+    for (const seq of seqs) {
+      if (seq <= doneSeq) continue;
+      await this.#turn();
+      const block = this.#tables.block(id, seq);
+      if (block === undefined) continue;
+      const cells = block.cells.map((cell) => {
+        const rest = rewritten.get(cell.seq);
+        return rest === undefined ? cell : decoded(rest);
+      });
+      this.#rows.block({ key: block.key, cells });
+      doneSeq = cells.at(-1)?.seq ?? seq;
+    }
+  }
+
+  /** A block that has some of what stays is kept with that alone. */
+  async #trimmed({ conversation, trimTo }: Flush): Promise<void> {
+    const { id } = conversation;
+    if (trimTo === 0) return;
+    for (const { key, cells } of this.#tables.blocksBelow(id, trimTo, trimmedBlocks)) {
+      await this.#turn();
+      this.#rows.block({ key, cells: cells.filter(({ seq }) => seq >= trimTo) });
+    }
   }
 
   async #turn(): Promise<void> {
@@ -202,7 +287,9 @@ class Slices {
     await this.#tables.write(this.#rows);
     this.#rows.clear();
     for (const flush of this.#flushes) {
-      flush.conversation.flushed(flush);
+      const { conversation } = flush;
+      conversation.flushed(flush);
+      if (conversation.trims && !conversation.dirty) this.#memtable.touched(conversation);
       this.#memtable.forgetNewcomers(flush.conversation.id, flush.newcomers);
     }
     this.#flushes = [];

@@ -22,7 +22,8 @@ export interface EncodedCell {
   readonly to: number;
 }
 
-function decoded({ region, from, to }: EncodedCell): Cell {
+/** As it is kept. */
+export function decoded({ region, from, to }: EncodedCell): Cell {
   return readCell(new Reader(region.bytes.subarray(region.base + from, region.base + to)));
 }
 
@@ -36,7 +37,17 @@ export interface Flush {
   readonly newcomers: ReadonlySet<string>;
   readonly firstSeq: number;
   readonly cells: readonly EncodedCell[];
+  /** What takes the place of cells that the tables may have. */
+  readonly rewritten: ReadonlyMap<number, EncodedCell>;
+  /** Below, the tables may have cells and must not; 0: they have none. */
+  readonly trimTo: number;
+  /** Whose rows the tables may have and must not. */
+  readonly gone: ReadonlySet<string>;
 }
+
+/** Left by erasure: of a direct conversation, where nobody else leaves, the other one still sees how far they had read. */
+const hiddenSeq = 0xffff_ffff;
+const isHidden = ({ leftSeq }: Member): boolean => leftSeq === hiddenSeq;
 
 export class Conversation implements KeptLog {
   readonly id: string;
@@ -63,6 +74,9 @@ export class Conversation implements KeptLog {
   readonly #members = new Map<string, Member>();
   #order: string[] | undefined;
   #newcomers = new Set<string>();
+  readonly #rewritten = new Map<number, EncodedCell>();
+  readonly #gone = new Set<string>();
+  #trimTo = 0;
 
   constructor(id: string, tables: Tables) {
     this.id = id;
@@ -85,7 +99,7 @@ export class Conversation implements KeptLog {
   }
 
   cellAt(seq: number): Cell | undefined {
-    const cell = this.#cells[seq - this.#firstSeq];
+    const cell = this.#rewritten.get(seq) ?? this.#cells[seq - this.#firstSeq];
     return cell === undefined ? this.#tables.cells(this.id, seq, seq)[0] : decoded(cell);
   }
 
@@ -121,10 +135,45 @@ export class Conversation implements KeptLog {
     }
   }
 
+  /** What an erasure leaves of a cell up to the head. */
+  rewrite(seq: number, encoded: EncodedCell): void {
+    this.#rewritten.set(seq, encoded);
+  }
+
+  /** Cells below are gone, for good. */
+  trim(floorSeq: number): void {
+    this.#trimTo = Math.max(this.#trimTo, floorSeq);
+    for (const seq of this.#rewritten.keys()) if (seq < floorSeq) this.#rewritten.delete(seq);
+  }
+
+  /** Whether the next flush has to remove something still. */
+  get trims(): boolean {
+    return this.#trimTo > 0;
+  }
+
+  /** An erased user goes. Answers whether the tables may have their rows; hidden: they stay to be known by `everybody` alone. */
+  forget(userId: string, hidden: boolean): void {
+    const member = this.#members.get(userId);
+    this.#members.delete(userId);
+    if (hidden && member !== undefined)
+      this.#members.set(userId, { ...member, leftSeq: hiddenSeq });
+    this.#newcomers.delete(userId);
+    this.#gone.add(userId);
+    this.#order = undefined;
+  }
+
   member(userId: string): Member | undefined {
     const member = this.#members.get(userId);
-    if (member !== undefined || !this.#spilled || !this.#stored) return member;
+    if (member !== undefined) return isHidden(member) ? undefined : member;
+    if (!this.#spilled || !this.#stored || this.#gone.has(userId)) return undefined;
     return this.#tables.member(this.id, userId);
+  }
+
+  /** The first of all, hidden ones as if they were members. */
+  everybody(limit: number): Member[] {
+    const hidden = [...this.#members.values()].filter(isHidden);
+    const shown = this.membersAfter("", limit);
+    return [...shown, ...hidden.map((member) => ({ ...member, leftSeq: 0 }))];
   }
 
   /** By user id. */
@@ -134,11 +183,22 @@ export class Conversation implements KeptLog {
     const here = this.#order
       .slice(from, from + limit)
       .flatMap((userId) => this.#members.get(userId) ?? []);
-    if (!this.#spilled || !this.#stored) return here;
-    return merged(here, this.#tables.membersAfter(this.id, afterUserId, limit), limit);
+    if (!this.#spilled || !this.#stored) return here.filter((member) => !isHidden(member));
+    const stored = this.#tables.membersAfter(this.id, afterUserId, limit + this.#gone.size);
+    const kept = stored.filter(({ userId }) => !this.#gone.has(userId));
+    return merged(here, kept, limit);
   }
 
   cells(firstSeq: number, lastSeq: number): Cell[] {
+    const cells = this.#written(Math.max(firstSeq, this.#trimTo), lastSeq);
+    if (this.#rewritten.size === 0) return cells;
+    return cells.map((cell) => {
+      const rewritten = this.#rewritten.get(cell.seq);
+      return rewritten === undefined ? cell : decoded(rewritten);
+    });
+  }
+
+  #written(firstSeq: number, lastSeq: number): Cell[] {
     const last = Math.min(lastSeq, this.state?.headSeq ?? 0);
     const first = this.#firstSeq;
     const stored =
@@ -164,14 +224,28 @@ export class Conversation implements KeptLog {
       members: [...this.#members.values()],
       newcomers,
       firstSeq,
-      cells: this.#cells.slice(0, state.headSeq - firstSeq + 1),
+      cells: this.#toFlush(firstSeq, state.headSeq),
+      rewritten: new Map(this.#rewritten),
+      trimTo: this.#trimTo,
+      gone: new Set(this.#gone),
     };
   }
 
-  flushed({ cells, members, spilled }: Flush): void {
+  #toFlush(firstSeq: number, headSeq: number): EncodedCell[] {
+    const cells = this.#cells.slice(0, headSeq - firstSeq + 1);
+    if (this.#rewritten.size === 0) return cells;
+    return cells.map((cell, at) => this.#rewritten.get(firstSeq + at) ?? cell);
+  }
+
+  flushed({ cells, members, spilled, rewritten, gone, trimTo, firstSeq }: Flush): void {
     this.flushing = false;
     this.#stored = true;
     this.#cells = this.#cells.slice(cells.length);
+    for (const [seq, cell] of rewritten)
+      if (this.#rewritten.get(seq) === cell) this.#rewritten.delete(seq);
+    for (const userId of gone) this.#gone.delete(userId);
+    // What was in memory alone when it was trimmed is in the tables since.
+    if (trimTo === this.#trimTo && trimTo <= firstSeq) this.#trimTo = 0;
     if (!spilled) return;
     this.#order = undefined;
     for (const member of members) {

@@ -7,6 +7,7 @@ import type {
   Member,
   Page,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
+import { isErased } from "./erasure.ts";
 
 /** What a write to a conversation must link to. */
 export interface KeptLog {
@@ -84,6 +85,7 @@ function againRefusal(log: KeptLog, cell: Cell): string | undefined {
     return `seq ${cell.seq} is kept under epoch ${kept.epoch}, higher than ${cell.epoch}`;
   }
   if (cell.term === kept.term && Buffer.compare(cell.record, kept.record) === 0) return undefined;
+  if (cell.term === kept.term && isErased(kept.record)) return undefined;
   return `another record is kept at seq ${cell.seq}: open the conversation again`;
 }
 

@@ -14,6 +14,7 @@ import { syncFolder, writeError } from "./disk.ts";
 const magic = 0x314a_5250;
 /** magic, crc of all that follows, length of the body, number of the group (6 bytes), 2 spare, salt. */
 export const groupHeaderBytes = 28;
+const blankBytes = 1_048_576;
 /** Groups of one file have one salt, so that nobody can send a message that looks like the next group. */
 const saltBytes = 8;
 const saltAt = groupHeaderBytes - saltBytes;
@@ -126,13 +127,32 @@ export class Journal {
   }
 
   /** Goes on at the start of the other file, where all that it has is in the tables. Not while an append is under way. */
-  turn(applied: number): void {
-    const [first, second] = this.#files;
-    const other = this.#current === first ? second : first;
-    if (this.#torn || other.lastNumber > applied || this.#current.at === 0) return;
+  turn(applied: number, evenIfEmpty = false): boolean {
+    const other = this.#other;
+    if (this.#torn || other.lastNumber > applied) return false;
+    if (this.#current.at === 0 && !evenIfEmpty) return false;
     other.at = 0;
     other.salt = this.#random.bytes(saltBytes);
     this.#current = other;
+    return true;
+  }
+
+  get #other(): File {
+    const [first, second] = this.#files;
+    return this.#current === first ? second : first;
+  }
+
+  /** Overwrites the file that is not written to now, all of which is in the tables. Not while it may take its turn. */
+  async blank(): Promise<void> {
+    const { handle } = this.#other;
+    const nothing = Buffer.alloc(blankBytes);
+    const { size } = await handle.stat();
+    try {
+      for (let at = 0; at < size; at += blankBytes)
+        await writeAt(handle, nothing.subarray(0, Math.min(blankBytes, size - at)), at);
+    } catch (error) {
+      throw writeError(this.#folder, error);
+    }
   }
 
   async close(): Promise<void> {

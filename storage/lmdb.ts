@@ -10,23 +10,37 @@ import type {
   AppendRequest,
   Cell,
   ConversationState,
+  ErasureReceipt,
   IndexRow,
   LastSeen,
   MediaHeader,
   Member,
+  Retention,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { appendChange, mediaChange, replayGroup, revokeChange, seenChange } from "./changes.ts";
+import { directUsers } from "../mesh/ids.ts";
 import { Checkpoint } from "./checkpoint.ts";
 import { Commits } from "./commits.ts";
 import { storageDefaults } from "./config.ts";
 import type { StorageConfig } from "./config.ts";
 import type { DataDir } from "./datadir.ts";
 import { lockDataDir } from "./datadir.ts";
+import {
+  forgetChange,
+  markChange,
+  removeUploadChange,
+  retentionChange,
+  rewriteChange,
+  together,
+  trimChange,
+  unseenChange,
+} from "./erase-changes.ts";
 import { headsOf, memberOf } from "./history.ts";
 import { Journal } from "./journal.ts";
 import { Memtable } from "./memtable.ts";
-import type { Membership, Opened, Store } from "./ports.ts";
-import { formatVersion, Rows, Tables } from "./tables.ts";
+import type { Membership, Opened, Store, Upload, Use } from "./ports.ts";
+import { Rows } from "./rows.ts";
+import { formatVersion, Tables } from "./tables.ts";
 
 export interface LmdbSettings {
   clock: Clock;
@@ -181,8 +195,8 @@ class LmdbStore implements Store {
     return this.#commits.add(seenChange(this.#memtable, seen));
   }
 
-  putMedia(header: MediaHeader): Promise<void> {
-    return this.#commits.add(mediaChange(this.#memtable, header));
+  putMedia(header: MediaHeader, uploaderId: string): Promise<void> {
+    return this.#commits.add(mediaChange(this.#memtable, header, uploaderId));
   }
 
   conversation(conversationId: string): Promise<ConversationState | undefined> {
@@ -192,7 +206,9 @@ class LmdbStore implements Store {
   opened(conversationId: string, membersMax: number): Promise<Opened> {
     return this.#read(() => {
       const conversation = this.#memtable.peek(conversationId);
-      return { state: conversation.state, members: conversation.membersAfter("", membersMax) };
+      const users = directUsers(conversationId) ?? [];
+      const erased = users.filter((userId) => this.#memtable.erasure(userId) !== undefined);
+      return { state: conversation.state, members: conversation.everybody(membersMax), erased };
     });
   }
 
@@ -238,6 +254,66 @@ class LmdbStore implements Store {
 
   media(conversationId: string, mediaId: string): Promise<MediaHeader | undefined> {
     return this.#read(() => this.#memtable.media(conversationId, mediaId));
+  }
+
+  putErasure(receipt: ErasureReceipt): Promise<void> {
+    return this.#commits.add(markChange(this.#memtable, receipt));
+  }
+
+  erasures(userIds: readonly string[]): Promise<(ErasureReceipt | undefined)[]> {
+    return this.#read(() => userIds.map((userId) => this.#memtable.erasure(userId)));
+  }
+
+  rewrite(conversationId: string, cells: readonly Cell[], receipt: ErasureReceipt): Promise<void> {
+    const change = rewriteChange(this.#memtable, conversationId, cells);
+    return this.#commits.add(together(change, markChange(this.#memtable, receipt)));
+  }
+
+  forgetMember(conversationId: string, userId: string, receipt: ErasureReceipt): Promise<void> {
+    const change = forgetChange(this.#memtable, conversationId, userId);
+    return this.#commits.add(together(change, markChange(this.#memtable, receipt)));
+  }
+
+  forgetUser(userId: string): Promise<void> {
+    return this.#commits.add(unseenChange(this.#memtable, userId));
+  }
+
+  uploads(userId: string): Promise<Upload[]> {
+    return this.#read(() => this.#memtable.uploads(userId));
+  }
+
+  usesOf(conversationId: string, userId: string, mediaIds: readonly string[]): Promise<Use[]> {
+    return this.#read(() => this.#memtable.usesOf(conversationId, userId, mediaIds));
+  }
+
+  removeUpload(
+    conversationId: string,
+    mediaId: string,
+    userId: string,
+    withHeader: boolean,
+  ): Promise<void> {
+    const upload = { conversationId, mediaId, userId };
+    return this.#commits.add(removeUploadChange(this.#memtable, upload, withHeader));
+  }
+
+  putRetention(retention: Retention): Promise<void> {
+    return this.#commits.add(retentionChange(this.#memtable, retention));
+  }
+
+  retention(conversationId: string): Promise<Retention | undefined> {
+    return this.#read(() => this.#memtable.retention(conversationId));
+  }
+
+  async *retentions(): AsyncGenerator<Retention, void> {
+    yield* await this.#read(() => this.#memtable.retentions());
+  }
+
+  trim(conversationId: string, _firstSeq: number, floorSeq: number): Promise<void> {
+    return this.#commits.add(trimChange(this.#memtable, conversationId, floorSeq));
+  }
+
+  scrub(): Promise<void> {
+    return this.#checkpoint.scrub();
   }
 
   /** lmdb reads at once: what a map has in memory costs less than a promise. */

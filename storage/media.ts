@@ -139,6 +139,17 @@ class MediaFolder implements MediaStore {
     }
   }
 
+  async remove(mediaId: string): Promise<void> {
+    if (!mediaIdPattern.test(mediaId)) return;
+    const path = this.#path(mediaId);
+    try {
+      await rm(path);
+      await syncFolder(dirname(path));
+    } catch (error) {
+      if (errorCode(error) !== "ENOENT") throw this.#error(error);
+    }
+  }
+
   async has(mediaId: string): Promise<boolean> {
     if (!mediaIdPattern.test(mediaId)) return false;
     return access(this.#path(mediaId)).then(

@@ -21,13 +21,13 @@ export async function putMedia(
 ): Promise<PutMediaResponse> {
   const parts = requests[Symbol.asyncIterator]();
   const first = await parts.next();
-  const part = first.done === true ? undefined : first.value.part;
+  const { part, uploaderId = "" } = first.done === true ? {} : first.value;
   if (part?.case !== "header") throw invalid("the first message of an upload must be its header");
   const wrong = malformedId("conversation id", part.value.conversationId);
   if (wrong !== undefined) throw invalid(wrong);
   const { mediaId, size } = await media.put(chunksOf(parts));
   const header: MediaHeader = { ...part.value, mediaId, size };
-  await store.putMedia(header);
+  await store.putMedia(header, uploaderId);
   return { $typeName: "parley.storage.v1.PutMediaResponse", header };
 }
 
@@ -60,4 +60,21 @@ export async function* getMedia(
   for await (const chunk of media.get(mediaId, offset, wanted)) {
     yield { $typeName, part: { case: "chunk", value: chunk } };
   }
+}
+
+/** A user's media go from a conversation, and their bytes where nobody else has them. Answers how many were there. */
+export async function removeMedia(
+  store: Store,
+  media: MediaStore,
+  conversationId: string,
+  userId: string,
+  mediaIds: readonly string[],
+): Promise<number> {
+  let removed = 0;
+  for (const use of await store.usesOf(conversationId, userId, mediaIds)) {
+    if (!use.elsewhere) await media.remove(use.mediaId);
+    await store.removeUpload(conversationId, use.mediaId, userId, !use.others);
+    if (use.there) removed += 1;
+  }
+  return removed;
 }

@@ -4,16 +4,21 @@ import type {
   Cell,
   ConversationState,
   ConversationWrite,
+  ErasureReceipt,
   IndexRow,
   LastSeen,
   MediaHeader,
   Member,
+  Retention,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { invalid, unavailable } from "../mesh/errors.ts";
 import { conflictError, revokedError } from "./errors.ts";
 import type { KeptLog } from "./history.ts";
 import { headsOf, memberOf, mergeMember, mergeState, refusal } from "./history.ts";
-import type { Membership, Opened, Store } from "./ports.ts";
+import { directUsers } from "../mesh/ids.ts";
+import { userHash } from "./erasure.ts";
+import type { Membership, Opened, Store, Upload, Use } from "./ports.ts";
+import { mergeRetention } from "./retention.ts";
 import { malformed } from "./shape.ts";
 
 /** What a test may do to a memory store. */
@@ -37,6 +42,8 @@ class Log implements KeptLog {
   state: ConversationState | undefined;
   readonly cells = new Map<number, Cell>();
   readonly members = new Map<string, Member>();
+  /** Erased users of a direct conversation, whose cursors the other one still sees. */
+  readonly hidden = new Set<string>();
   topSeq = 0;
 
   get headSeq(): number {
@@ -71,6 +78,9 @@ class InMemory implements MemoryStore {
   readonly #revoked = new Set<string>();
   readonly #lastSeen = new Map<string, bigint>();
   readonly #media = new Map<string, MediaHeader>();
+  readonly #uploads = new Map<string, Upload & { userId: string }>();
+  readonly #retentions = new Map<string, Retention>();
+  readonly #erasures = new Map<string, ErasureReceipt>();
   #closed = false;
 
   constructor(hooks: MemoryHooks) {
@@ -143,14 +153,18 @@ class InMemory implements MemoryStore {
   }
 
   async opened(conversationId: string, membersMax: number): Promise<Opened> {
-    const members = await this.membersAfter(conversationId, "", membersMax);
-    return { state: this.#logs.get(conversationId)?.state, members };
+    const log = this.#logs.get(conversationId);
+    const shown = await this.membersAfter(conversationId, "", membersMax);
+    const hidden = [...(log?.hidden ?? [])].flatMap((userId) => log?.members.get(userId) ?? []);
+    const users = directUsers(conversationId) ?? [];
+    const erased = users.filter((userId) => this.#erasures.has(userHash(userId)));
+    return { state: log?.state, members: [...shown, ...hidden], erased };
   }
 
   async membership(conversationId: string, userId: string): Promise<Membership | undefined> {
     this.#open();
     const log = this.#logs.get(conversationId);
-    const member = log?.members.get(userId);
+    const member = log?.hidden.has(userId) === true ? undefined : log?.members.get(userId);
     if (log?.state === undefined || member === undefined) return Promise.resolve(undefined);
     return Promise.resolve({ state: log.state, member });
   }
@@ -171,8 +185,11 @@ class InMemory implements MemoryStore {
     userIds: readonly string[],
   ): Promise<(Member | undefined)[]> {
     this.#open();
-    const members = this.#logs.get(conversationId)?.members;
-    return Promise.resolve(userIds.map((userId) => members?.get(userId)));
+    const log = this.#logs.get(conversationId);
+    const shown = (userId: string): boolean => log?.hidden.has(userId) !== true;
+    return Promise.resolve(
+      userIds.map((userId) => (shown(userId) ? log?.members.get(userId) : undefined)),
+    );
   }
 
   async membersAfter(
@@ -181,9 +198,13 @@ class InMemory implements MemoryStore {
     limit: number,
   ): Promise<Member[]> {
     this.#open();
-    const members = [...(this.#logs.get(conversationId)?.members.values() ?? [])];
+    const log = this.#logs.get(conversationId);
+    const members = [...(log?.members.values() ?? [])];
     members.sort((left, right) => (left.userId < right.userId ? -1 : 1));
-    return Promise.resolve(members.filter(({ userId }) => userId > afterUserId).slice(0, limit));
+    const after = members.filter(
+      ({ userId }) => userId > afterUserId && log?.hidden.has(userId) !== true,
+    );
+    return Promise.resolve(after.slice(0, limit));
   }
 
   async index(userId: string): Promise<IndexRow[]> {
@@ -211,6 +232,7 @@ class InMemory implements MemoryStore {
   async putLastSeen(seen: readonly LastSeen[]): Promise<void> {
     this.#open();
     for (const { userId, timeMs } of seen) {
+      if (this.#erasures.has(userHash(userId))) continue;
       if (timeMs > (this.#lastSeen.get(userId) ?? 0n)) this.#lastSeen.set(userId, timeMs);
     }
     return Promise.resolve();
@@ -221,16 +243,127 @@ class InMemory implements MemoryStore {
     return Promise.resolve(userIds.map((userId) => this.#lastSeen.get(userId) ?? 0n));
   }
 
-  async putMedia(header: MediaHeader): Promise<void> {
+  async putMedia(header: MediaHeader, userId: string): Promise<void> {
     this.#open();
-    const key = `${header.conversationId}\0${header.mediaId}`;
+    const { conversationId, mediaId } = header;
+    const key = `${conversationId}\0${mediaId}`;
     if (!this.#media.has(key)) this.#media.set(key, header);
+    if (userId !== "") this.#uploads.set(`${userId}\0${key}`, { userId, conversationId, mediaId });
     return Promise.resolve();
   }
 
   async media(conversationId: string, mediaId: string): Promise<MediaHeader | undefined> {
     this.#open();
     return Promise.resolve(this.#media.get(`${conversationId}\0${mediaId}`));
+  }
+
+  async putErasure(receipt: ErasureReceipt): Promise<void> {
+    this.#open();
+    const kept = this.#erasures.get(receipt.userHash);
+    if (kept === undefined || receipt.revision > kept.revision)
+      this.#erasures.set(receipt.userHash, receipt);
+    return Promise.resolve();
+  }
+
+  async erasures(userIds: readonly string[]): Promise<(ErasureReceipt | undefined)[]> {
+    this.#open();
+    return Promise.resolve(userIds.map((userId) => this.#erasures.get(userHash(userId))));
+  }
+
+  async rewrite(
+    conversationId: string,
+    cells: readonly Cell[],
+    receipt: ErasureReceipt,
+  ): Promise<void> {
+    await this.putErasure(receipt);
+    const log = this.#log(conversationId);
+    for (const cell of cells) if (cell.seq <= log.headSeq) log.cells.set(cell.seq, cell);
+  }
+
+  async forgetMember(
+    conversationId: string,
+    userId: string,
+    receipt: ErasureReceipt,
+  ): Promise<void> {
+    await this.putErasure(receipt);
+    const log = this.#log(conversationId);
+    if (directUsers(conversationId) === undefined) log.members.delete(userId);
+    else log.hidden.add(userId);
+    this.#memberships.get(userId)?.delete(conversationId);
+  }
+
+  async forgetUser(userId: string): Promise<void> {
+    this.#open();
+    this.#lastSeen.delete(userId);
+    return Promise.resolve();
+  }
+
+  async uploads(userId: string): Promise<Upload[]> {
+    this.#open();
+    return Promise.resolve([...this.#uploads.values()].filter((one) => one.userId === userId));
+  }
+
+  async usesOf(
+    conversationId: string,
+    userId: string,
+    mediaIds: readonly string[],
+  ): Promise<Use[]> {
+    this.#open();
+    const uses = mediaIds.map((mediaId): Use => {
+      const uploads = [...this.#uploads.values()].filter((one) => one.mediaId === mediaId);
+      const others = uploads.some(
+        (one) => one.conversationId === conversationId && one.userId !== userId,
+      );
+      const elsewhere =
+        others ||
+        [...this.#media.values()].some(
+          (one) => one.mediaId === mediaId && one.conversationId !== conversationId,
+        );
+      const there = this.#media.has(`${conversationId}\0${mediaId}`);
+      return { mediaId, there, others, elsewhere };
+    });
+    return Promise.resolve(uses);
+  }
+
+  async removeUpload(
+    conversationId: string,
+    mediaId: string,
+    userId: string,
+    withHeader: boolean,
+  ): Promise<void> {
+    this.#open();
+    const key = `${conversationId}\0${mediaId}`;
+    this.#uploads.delete(`${userId}\0${key}`);
+    if (withHeader) this.#media.delete(key);
+    return Promise.resolve();
+  }
+
+  async putRetention(retention: Retention): Promise<void> {
+    this.#open();
+    const { conversationId } = retention;
+    const kept = this.#retentions.get(conversationId);
+    this.#retentions.set(conversationId, mergeRetention(kept, retention));
+    return Promise.resolve();
+  }
+
+  async retention(conversationId: string): Promise<Retention | undefined> {
+    this.#open();
+    return Promise.resolve(this.#retentions.get(conversationId));
+  }
+
+  async *retentions(): AsyncGenerator<Retention, void> {
+    for (const retention of this.#retentions.values()) yield await Promise.resolve(retention);
+  }
+
+  async trim(conversationId: string, firstSeq: number, floorSeq: number): Promise<void> {
+    this.#open();
+    const { cells } = this.#log(conversationId);
+    for (let seq = firstSeq; seq < floorSeq; seq += 1) cells.delete(seq);
+    return Promise.resolve();
+  }
+
+  scrub(): Promise<void> {
+    return Promise.resolve();
   }
 
   problems(): string[] {

@@ -4,10 +4,16 @@
  */
 import type {
   ConversationWrite,
+  ErasureReceipt,
   IndexRow,
   MediaHeader,
+  Retention,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Conversation } from "./conversation.ts";
+import { directUsers } from "../mesh/ids.ts";
+import { userHash } from "./erasure.ts";
+import type { OwnUpload, Upload, Use } from "./ports.ts";
+import { mergeRetention } from "./retention.ts";
 import type { Tables } from "./tables.ts";
 
 /** What an entry costs beside its bytes, roughly. */
@@ -16,8 +22,13 @@ const entryBytes = 200;
 /** What one checkpoint brings to the tables, beside conversations. */
 export interface SmallRows {
   revoked: Set<string>;
+  /** 0: is to be forgotten. */
   lastSeen: Map<string, bigint>;
-  media: Map<string, MediaHeader>;
+  /** Without a header: is to be removed. */
+  media: Map<string, { upload: Upload; header: MediaHeader | undefined }>;
+  uploads: Map<string, { upload: OwnUpload; there: boolean }>;
+  erasures: Map<string, ErasureReceipt>;
+  retentions: Map<string, Retention>;
 }
 
 const mediaKey = (conversationId: string, mediaId: string): string =>
@@ -27,6 +38,9 @@ const noSmallRows = (): SmallRows => ({
   revoked: new Set(),
   lastSeen: new Map(),
   media: new Map(),
+  uploads: new Map(),
+  erasures: new Map(),
+  retentions: new Map(),
 });
 
 export class Memtable {
@@ -131,7 +145,7 @@ export class Memtable {
   }
 
   putLastSeen(userId: string, timeMs: bigint): void {
-    if (this.lastSeen(userId) >= timeMs) return;
+    if (this.lastSeen(userId) >= timeMs || this.erasure(userId) !== undefined) return;
     this.#small.lastSeen.set(userId, timeMs);
     this.dirtyBytes += entryBytes;
   }
@@ -139,14 +153,125 @@ export class Memtable {
   media(conversationId: string, mediaId: string): MediaHeader | undefined {
     const key = mediaKey(conversationId, mediaId);
     const newer = this.#small.media.get(key) ?? this.#leaving.media.get(key);
-    return newer ?? this.#tables.media(conversationId, mediaId);
+    return newer === undefined ? this.#tables.media(conversationId, mediaId) : newer.header;
   }
 
   putMedia(header: MediaHeader): void {
     const { conversationId, mediaId } = header;
     if (this.media(conversationId, mediaId) !== undefined) return;
-    this.#small.media.set(mediaKey(conversationId, mediaId), header);
+    const upload = { conversationId, mediaId };
+    this.#small.media.set(mediaKey(conversationId, mediaId), { upload, header });
     this.dirtyBytes += entryBytes + header.thumbnail.length;
+  }
+
+  /** Or takes it back. */
+  putUpload(upload: OwnUpload, there: boolean): void {
+    const { userId, conversationId, mediaId } = upload;
+    this.#small.uploads.set(`${userId}\0${mediaKey(conversationId, mediaId)}`, { upload, there });
+    this.dirtyBytes += entryBytes;
+  }
+
+  removeUpload(upload: OwnUpload, withHeader: boolean): void {
+    const { conversationId, mediaId } = upload;
+    this.putUpload(upload, false);
+    if (withHeader)
+      this.#small.media.set(mediaKey(conversationId, mediaId), { upload, header: undefined });
+  }
+
+  uploads(userId?: string): OwnUpload[] {
+    const found = new Map<string, OwnUpload>();
+    for (const upload of this.#tables.uploads(userId))
+      found.set(`${upload.userId}\0${mediaKey(upload.conversationId, upload.mediaId)}`, upload);
+    for (const { uploads } of [this.#leaving, this.#small])
+      for (const [key, { upload, there }] of uploads)
+        if (!there) found.delete(key);
+        else if (userId === undefined || upload.userId === userId) found.set(key, upload);
+    return [...found.values()];
+  }
+
+  /** By one pass over all media: an erasure is rare, and rows that nobody else needs would cost each upload more. */
+  usesOf(conversationId: string, userId: string, mediaIds: readonly string[]): Use[] {
+    if (mediaIds.length === 0) return [];
+    const wanted = new Set(mediaIds);
+    const others = new Set<string>();
+    for (const upload of this.uploads())
+      if (upload.conversationId === conversationId && upload.userId !== userId)
+        others.add(upload.mediaId);
+    const elsewhere = new Set<string>();
+    const newer = new Map([...this.#leaving.media, ...this.#small.media]);
+    const see = (upload: Upload): void => {
+      if (upload.conversationId === conversationId || !wanted.has(upload.mediaId)) return;
+      elsewhere.add(upload.mediaId);
+    };
+    for (const upload of this.#tables.allMedia())
+      if (!newer.has(mediaKey(upload.conversationId, upload.mediaId))) see(upload);
+    for (const { upload, header } of newer.values()) if (header !== undefined) see(upload);
+    return mediaIds.map((mediaId) => ({
+      mediaId,
+      there: this.media(conversationId, mediaId) !== undefined,
+      others: others.has(mediaId),
+      elsewhere: others.has(mediaId) || elsewhere.has(mediaId),
+    }));
+  }
+
+  erasure(userId: string): ErasureReceipt | undefined {
+    const hash = userHash(userId);
+    const newer = this.#small.erasures.get(hash) ?? this.#leaving.erasures.get(hash);
+    return newer ?? this.#tables.erasure(hash);
+  }
+
+  putErasure(receipt: ErasureReceipt): void {
+    const hash = receipt.userHash;
+    const newer = this.#small.erasures.get(hash) ?? this.#leaving.erasures.get(hash);
+    const kept = newer ?? this.#tables.erasure(hash);
+    if (kept !== undefined && kept.revision >= receipt.revision) return;
+    this.#small.erasures.set(hash, receipt);
+    this.dirtyBytes += entryBytes;
+  }
+
+  retention(conversationId: string): Retention | undefined {
+    const { retentions } = this.#small;
+    const newer = retentions.get(conversationId) ?? this.#leaving.retentions.get(conversationId);
+    return newer ?? this.#tables.retention(conversationId);
+  }
+
+  putRetention(retention: Retention): void {
+    const { conversationId } = retention;
+    const next = mergeRetention(this.retention(conversationId), retention);
+    this.#small.retentions.set(conversationId, next);
+    this.dirtyBytes += entryBytes;
+  }
+
+  retentions(): Retention[] {
+    const { retentions } = this.#small;
+    const newer = new Map([...this.#leaving.retentions, ...retentions]);
+    const stored = [...this.#tables.retentions()];
+    return [
+      ...stored.filter(({ conversationId }) => !newer.has(conversationId)),
+      ...newer.values(),
+    ];
+  }
+
+  trim(conversation: Conversation, floorSeq: number): void {
+    conversation.trim(floorSeq);
+    this.touched(conversation);
+  }
+
+  forgetSeen(userId: string): void {
+    this.#small.lastSeen.set(userId, 0n);
+    this.dirtyBytes += entryBytes;
+  }
+
+  /** The conversation's cells changed, or its members, other than by a write. */
+  touched(conversation: Conversation): void {
+    this.dirtyBytes += entryBytes;
+    this.#dirtied(conversation);
+  }
+
+  forgetMember(conversation: Conversation, userId: string): void {
+    conversation.forget(userId, directUsers(conversation.id) !== undefined);
+    this.forgetNewcomers(conversation.id, [userId]);
+    this.touched(conversation);
   }
 
   /**
@@ -184,11 +309,14 @@ export class Memtable {
       conversation.dirty = false;
       this.#dirtied(conversation);
     }
-    const { revoked, lastSeen, media } = this.#small;
+    const { revoked, lastSeen, media, uploads, erasures, retentions } = this.#small;
     this.#small = {
       revoked: new Set([...this.#leaving.revoked, ...revoked]),
       lastSeen: new Map([...this.#leaving.lastSeen, ...lastSeen]),
       media: new Map([...this.#leaving.media, ...media]),
+      uploads: new Map([...this.#leaving.uploads, ...uploads]),
+      erasures: new Map([...this.#leaving.erasures, ...erasures]),
+      retentions: new Map([...this.#leaving.retentions, ...retentions]),
     };
     this.#leaving = noSmallRows();
     this.dirtyBytes += bytes;

@@ -3,10 +3,12 @@ import type {
   AppendRequest,
   Cell,
   ConversationState,
+  ErasureReceipt,
   IndexRow,
   LastSeen,
   MediaHeader,
   Member,
+  Retention,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 
 /** A conversation as one user sees it. */
@@ -20,6 +22,30 @@ export interface Opened {
   readonly state: ConversationState | undefined;
   /** The first of the members, by id. */
   readonly members: readonly Member[];
+  /** Who of a direct conversation's two users is erased. */
+  readonly erased: readonly string[];
+}
+
+/** Which medium in which conversation. */
+export interface Upload {
+  readonly conversationId: string;
+  readonly mediaId: string;
+}
+
+/** Whose it is. */
+export interface OwnUpload extends Upload {
+  readonly userId: string;
+}
+
+/** Who else than one user uses a medium. */
+export interface Use {
+  readonly mediaId: string;
+  /** It is a part of the conversation. */
+  readonly there: boolean;
+  /** Others uploaded it there, too. */
+  readonly others: boolean;
+  /** Others uploaded the same bytes there or elsewhere: they are to be kept. */
+  readonly elsewhere: boolean;
 }
 
 /**
@@ -70,9 +96,47 @@ export interface Store {
   /** In the order asked; 0 where never seen. */
   lastSeen(userIds: readonly string[]): Promise<bigint[]>;
 
-  /** Makes a medium part of a conversation. The first header stays. */
-  putMedia(header: MediaHeader): Promise<void>;
+  /** Makes a medium part of a conversation; the first header stays. Keeps whose upload it is, too, where that is not empty. */
+  putMedia(header: MediaHeader, uploaderId: string): Promise<void>;
   media(conversationId: string, mediaId: string): Promise<MediaHeader | undefined>;
+
+  /** Keeps the mark of an erased user, and what was erased so far. A lower revision than the kept one changes nothing. */
+  putErasure(receipt: ErasureReceipt): Promise<void>;
+  /** In the order asked; undefined for users who are not marked. */
+  erasures(userIds: readonly string[]): Promise<(ErasureReceipt | undefined)[]>;
+  /**
+   * Replaces records at or below the index head by what an erasure leaves of them, whatever is written there later; and the receipt by that
+   * which counts them, at once where the store can.
+   */
+  rewrite(conversationId: string, cells: readonly Cell[], receipt: ErasureReceipt): Promise<void>;
+  /**
+   * Takes the conversation from the index of an erased user, and the user from its members: `membership`, `members` and `membersAfter` know
+   * them no more. `opened` still has them in a direct conversation, with how far they had read. The receipt as with `rewrite`.
+   */
+  forgetMember(conversationId: string, userId: string, receipt: ErasureReceipt): Promise<void>;
+  /** Forgets when an erased user was last seen, for good. */
+  forgetUser(userId: string): Promise<void>;
+  /** What a user uploaded that is not removed, as far as uploads name who makes them. */
+  uploads(userId: string): Promise<Upload[]>;
+  /** For each medium, who else uses it. */
+  usesOf(conversationId: string, userId: string, mediaIds: readonly string[]): Promise<Use[]>;
+  /** Forgets the user's upload, and the medium as a part of the conversation where nobody else uploaded it there. */
+  removeUpload(
+    conversationId: string,
+    mediaId: string,
+    userId: string,
+    withHeader: boolean,
+  ): Promise<void>;
+  /** Keeps the setting of the higher revision, and the higher of each seq. */
+  putRetention(retention: Retention): Promise<void>;
+  retention(conversationId: string): Promise<Retention | undefined>;
+  /** All there are. */
+  retentions(): AsyncIterable<Retention>;
+  /** Removes cells with firstSeq <= seq < floorSeq, all below the head, for good. */
+  trim(conversationId: string, firstSeq: number, floorSeq: number): Promise<void>;
+
+  /** Sees to it that nothing of what was replaced or removed is left in files, as far as that is the store's own to do. */
+  scrub(): Promise<void>;
 
   /** Why it cannot serve now, a sentence each. */
   problems(): string[];
@@ -90,4 +154,6 @@ export interface MediaStore {
   /** The bytes from `offset` on, `length` of them at most, in chunks of at most 64 KiB. NOT_FOUND where it has none. */
   get(mediaId: string, offset: number, length: number): AsyncIterable<Uint8Array>;
   has(mediaId: string): Promise<boolean>;
+  /** Forgets the bytes, durably; nothing happens where it has none. */
+  remove(mediaId: string): Promise<void>;
 }

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Readable } from "node:stream";
 import {
+  DeleteObjectCommand,
   GetObjectCommand,
   HeadBucketCommand,
   HeadObjectCommand,
@@ -207,6 +208,13 @@ class S3Media implements S3MediaStore {
       if (isStatus(error, 404) && !isNamed(error, "NoSuchBucket")) throw noMedia(mediaId);
       this.#fail(error);
     }
+  }
+
+  /** A bucket that keeps versions keeps this one, too: see docs/operations.md. */
+  async remove(mediaId: string): Promise<void> {
+    if (!mediaIdPattern.test(mediaId)) return;
+    const command = new DeleteObjectCommand({ Bucket: this.#bucket, Key: mediaId });
+    await this.#client.send(command).catch((error: unknown) => this.#fail(error));
   }
 
   async has(mediaId: string): Promise<boolean> {

@@ -1,6 +1,6 @@
 /** The handlers of StorageService: asks the store, applies the rules of history.ts, answers. No state of its own. */
 import type { ServiceImpl } from "@connectrpc/connect";
-import type { Clock } from "../mesh/clock.ts";
+import { every, type Cancel, type Clock } from "../mesh/clock.ts";
 import { invalid, noConversation } from "../mesh/errors.ts";
 import type { Running, Surroundings } from "../mesh/lifecycle.ts";
 import type {
@@ -23,10 +23,12 @@ import type {
 import type { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { acquaintedOf } from "./acquaintance.ts";
 import { StoreMeter, appendStream } from "./append.ts";
+import { erasedAmong, Erasing } from "./erasing.ts";
 import { isPresent, pageRange, readable } from "./history.ts";
 import { getMedia, putMedia } from "./mediaservice.ts";
 import type { MediaStore, Membership, Store } from "./ports.ts";
 import { sendMark } from "./record.ts";
+import { Retentions } from "./retention.ts";
 
 export interface StorageDeps {
   store: Store;
@@ -39,6 +41,8 @@ const listedMembers = 200;
 const seqMax = 0xffff_ffff;
 /** Bytes of records in one answer: with more, its pages are shorter. Below what a gRPC peer takes (4 MiB). */
 const readBytesMax = 3_145_728;
+/** How often what is due is removed. */
+const sweepMs = 3_600_000;
 /** Cells looked at in one turn of the event loop when searching. */
 const scannedCells = 200;
 /** Rows summed in one turn of the event loop. */
@@ -49,11 +53,20 @@ export function createStorage(
   surroundings: Surroundings,
   { store, media }: StorageDeps,
 ): Running<typeof StorageService> {
+  const { clock, log } = surroundings;
+  const retentions = new Retentions(clock, log, store, media);
+  let cancelSweep: Cancel = () => undefined;
   return {
-    service: handlers(surroundings.clock, new StoreMeter(surroundings), store, media),
-    start: () => Promise.resolve(),
+    service: handlers(clock, new StoreMeter(surroundings), store, media, retentions),
+    start() {
+      cancelSweep = every(clock, sweepMs, () => void retentions.sweep());
+      return Promise.resolve();
+    },
     problems: () => store.problems(),
-    close: () => store.close(),
+    close() {
+      cancelSweep();
+      return store.close();
+    },
   };
 }
 
@@ -62,7 +75,9 @@ function handlers(
   meter: StoreMeter,
   store: Store,
   media: MediaStore,
+  retentions: Retentions,
 ): ServiceImpl<typeof StorageService> {
+  const erasing = new Erasing(clock, store, media);
   const turn = (): Promise<void> => new Promise((resolve) => clock.afterTurn(resolve));
   return {
     append: (requests) => appendStream(store, meter, requests),
@@ -76,7 +91,8 @@ function handlers(
     ),
     listIndex: meter.timed("list_index", async ({ userId }: ListIndexRequest) => {
       const rows = await store.index(userId);
-      return { $typeName: "parley.storage.v1.ListIndexResponse" as const, rows };
+      const erased = rows.length === 0 && (await erasedAmong(store, [userId])).length > 0;
+      return { $typeName: "parley.storage.v1.ListIndexResponse" as const, rows, erased };
     }),
     headSums: meter.timed("head_sums", async ({ userIds }: HeadSumsRequest) => {
       const sums = await headSums(store, userIds, turn);
@@ -97,6 +113,59 @@ function handlers(
     getLastSeen: ({ userIds }) => getLastSeen(store, userIds),
     putMedia: (requests) => putMedia(store, media, requests),
     getMedia: (request) => getMedia(store, media, request),
+    ...erasureHandlers(store, erasing, retentions),
+  };
+}
+
+type ErasureHandlers = Pick<
+  ServiceImpl<typeof StorageService>,
+  | "beginErasure"
+  | "eraseRecords"
+  | "forgetMember"
+  | "finishErasure"
+  | "listUploads"
+  | "filterErased"
+  | "setRetention"
+  | "getRetention"
+  | "sweepRetention"
+>;
+
+function erasureHandlers(store: Store, erasing: Erasing, retentions: Retentions): ErasureHandlers {
+  return {
+    async beginErasure(request) {
+      const receipt = await erasing.begin(request);
+      return { $typeName: "parley.storage.v1.BeginErasureResponse", receipt };
+    },
+    eraseRecords: (request) => erasing.records(request),
+    async forgetMember(request) {
+      const receipt = await erasing.forget(request);
+      return { $typeName: "parley.storage.v1.ForgetMemberResponse", receipt };
+    },
+    async finishErasure(request) {
+      const receipt = await erasing.finish(request);
+      return { $typeName: "parley.storage.v1.FinishErasureResponse", receipt };
+    },
+    async listUploads({ userId }) {
+      const uploads = await store.uploads(userId);
+      return {
+        $typeName: "parley.storage.v1.ListUploadsResponse",
+        uploads: uploads.map(({ conversationId, mediaId }) => ({
+          $typeName: "parley.storage.v1.Upload",
+          conversationId,
+          mediaId,
+        })),
+      };
+    },
+    async setRetention(request) {
+      const retention = await retentions.set(request);
+      return { $typeName: "parley.storage.v1.SetRetentionResponse", retention };
+    },
+    async getRetention({ conversationId }) {
+      const retention = await retentions.get(conversationId);
+      return { $typeName: "parley.storage.v1.GetRetentionResponse", retention };
+    },
+    sweepRetention: ({ conversationId }) => retentions.step(conversationId),
+    filterErased: (request) => erasing.filter(request),
   };
 }
 
@@ -105,14 +174,14 @@ async function* openConversation(
   conversationId: string,
 ): AsyncGenerator<OpenResponse, void> {
   const opened = await store.opened(conversationId, membersAResponse);
-  const { state } = opened;
+  const { state, erased } = opened;
   const tail = await store.cells(conversationId, (state?.headSeq ?? 0) + 1, seqMax);
   const $typeName = "parley.storage.v1.OpenResponse";
   let members = [...opened.members];
-  yield { $typeName, state, members, tail };
+  yield { $typeName, state, members, tail, erasedUserIds: [...erased] };
   for (let last = lastOf(members); last !== undefined; last = lastOf(members)) {
     members = await store.membersAfter(conversationId, last, membersAResponse);
-    if (members.length > 0) yield { $typeName, members, tail: [] };
+    if (members.length > 0) yield { $typeName, members, tail: [], erasedUserIds: [] };
   }
 }
 
@@ -138,9 +207,17 @@ async function readPage(store: Store, page: Page, bytesMax: number): Promise<Pag
   if (state === undefined) {
     return { $typeName, found: false, records: [], headSeq: 0, floorSeq: 0 };
   }
-  const seen = readable(state, member);
-  const [firstSeq, lastSeq] = pageRange(page, seen);
-  const cells = firstSeq > lastSeq ? [] : await store.cells(conversationId, firstSeq, lastSeq);
+  let seen = readable(state, member);
+  let [firstSeq, lastSeq] = pageRange(page, seen);
+  let cells = firstSeq > lastSeq ? [] : await store.cells(conversationId, firstSeq, lastSeq);
+  if (firstSeq <= lastSeq && cells[0]?.seq !== firstSeq) {
+    const floorSeq = await floorOf(store, conversationId);
+    if (floorSeq > firstSeq) {
+      seen = { ...seen, floorSeq: Math.max(seen.floorSeq, floorSeq) };
+      [firstSeq, lastSeq] = pageRange(page, seen);
+      cells = firstSeq > lastSeq ? [] : await store.cells(conversationId, firstSeq, lastSeq);
+    }
+  }
   const lowest = page.afterSeq > 0;
   const ordered = lowest ? cells : cells.toReversed();
   let bytesLeft = bytesMax;
@@ -153,6 +230,11 @@ async function readPage(store: Store, page: Page, bytesMax: number): Promise<Pag
     nextSeq += lowest ? 1 : -1;
   }
   return { $typeName, found: true, records: lowest ? records : records.reverse(), ...seen };
+}
+
+/** What a retention has removed is found out where something is missing: nothing else has to ask. */
+async function floorOf(store: Store, conversationId: string): Promise<number> {
+  return (await store.retention(conversationId))?.floorSeq ?? 0;
 }
 
 /** The state, where the user may see it; without a user, as a service sees it. */
@@ -177,7 +259,12 @@ async function findSend(
   for (let from = afterSeq + 1; from <= last; from += scannedCells) {
     const to = Math.min(last, from + scannedCells - 1);
     const cells = await store.cells(conversationId, from, to);
-    if (cells.length === 0) break;
+    if (cells.length === 0) {
+      const floorSeq = await floorOf(store, conversationId);
+      if (floorSeq <= from) break;
+      from = floorSeq - scannedCells;
+      continue;
+    }
     for (const { seq, record } of cells) {
       const mark = sendMark(record);
       if (Buffer.compare(mark.clientId, clientId) !== 0) continue;

@@ -1,25 +1,25 @@
 /** The tables of the embedded store: what the journal held, in lmdb, for reading. It must not know what is newer. */
+import { chmod, rename, rm } from "node:fs/promises";
+import { fromBinary } from "@bufbuild/protobuf";
 import { open } from "lmdb";
 import type { Database, RootDatabase } from "lmdb";
+import {
+  ErasureReceiptSchema,
+  RetentionSchema,
+} from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import type {
   Cell,
   ConversationState,
+  ErasureReceipt,
   MediaHeader,
   Member,
+  Retention,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
-import {
-  readCell,
-  readMedia,
-  readMember,
-  readState,
-  Reader,
-  writeMedia,
-  writeMember,
-  writeState,
-  Writer,
-} from "./codec.ts";
-import type { EncodedCell } from "./conversation.ts";
-import { writeError } from "./disk.ts";
+import { readCell, readMedia, readMember, readState, Reader } from "./codec.ts";
+import { syncFile, syncFolder, writeError } from "./disk.ts";
+import { belowOf, idEnd, idKey, pairKey, seqKey } from "./keys.ts";
+import type { OwnUpload, Upload } from "./ports.ts";
+import type { Rows, TableName } from "./rows.ts";
 
 export const formatVersion = 1;
 
@@ -27,7 +27,6 @@ export const formatVersion = 1;
 export const inlineMembersMax = 16;
 
 export const blockCellsMax = 64;
-const blockBytesMax = 65_536;
 
 export interface ConversationRow {
   readonly state: ConversationState;
@@ -40,61 +39,64 @@ type Table = Database<Buffer, Buffer>;
 
 const asBytes = { encoding: "binary", keyEncoding: "binary" } as const;
 
-/** What ends all keys that begin with an id and the 0 behind it. */
-const idEnd = 1;
-
-function idKey(id: string): Buffer {
-  return Buffer.from(id);
+/** Some cells that follow on one another, and their row's key. */
+export interface Block {
+  readonly key: Buffer;
+  readonly cells: readonly Cell[];
 }
 
-/** An id, a 0, and what is below it; ids have no 0. */
-function pairKey(id: string, below: string, end = 0): Buffer {
-  return Buffer.from(`${id}${String.fromCharCode(end)}${below}`);
+function blockOf(key: Buffer, value: Buffer): Block {
+  const from = new Reader(Buffer.from(value));
+  const cells: Cell[] = [];
+  while (from.more) cells.push(readCell(from));
+  return { key: Buffer.from(key), cells };
 }
 
-function seqKey(id: string, seq: number): Buffer {
-  const length = Buffer.byteLength(id);
-  const key = Buffer.allocUnsafe(length + 5);
-  key.write(id);
-  key[length] = 0;
-  key.writeUInt32BE(seq, length + 1);
-  return key;
+/** The file as lmdb has it open. */
+interface Opened {
+  readonly root: RootDatabase<Buffer, Buffer>;
+  readonly tables: Readonly<Record<TableName, Table>>;
 }
 
-const belowOf = (key: Buffer, id: string): string =>
-  Buffer.from(key).toString("utf8", Buffer.byteLength(id) + 1);
+function opened(path: string): Opened {
+  // One commit is under way at a time, so that nothing is won by syncs that overlap, and a commit that fails leaves nothing.
+  // Without turn batching every promise that may reject is one that we hold.
+  const root = open<Buffer, Buffer>(path, {
+    ...asBytes,
+    overlappingSync: false,
+    eventTurnBatching: false,
+    maxDbs: 16,
+  });
+  const table = (name: TableName): Table => root.openDB<Buffer, Buffer>({ name, ...asBytes });
+  const tables = {
+    meta: table("meta"),
+    conversations: table("conversations"),
+    log: table("log"),
+    members: table("members"),
+    memberships: table("memberships"),
+    revoked: table("revoked"),
+    "last-seen": table("last-seen"),
+    media: table("media"),
+    uploads: table("uploads"),
+    erasures: table("erasures"),
+    retentions: table("retentions"),
+  };
+  return { root, tables };
+}
 
 export class Tables {
   readonly #folder: string;
-  readonly #root: RootDatabase<Buffer, Buffer>;
-  readonly #meta: Table;
-  readonly #conversations: Table;
-  readonly #log: Table;
-  readonly #members: Table;
-  readonly #memberships: Table;
-  readonly #revoked: Table;
-  readonly #lastSeen: Table;
-  readonly #media: Table;
+  readonly #path: string;
+  #opened: Opened;
 
   constructor(folder: string, path: string) {
     this.#folder = folder;
-    // One commit is under way at a time, so that nothing is won by syncs that overlap, and a commit that fails leaves nothing.
-    // Without turn batching every promise that may reject is one that we hold.
-    this.#root = open<Buffer, Buffer>(path, {
-      ...asBytes,
-      overlappingSync: false,
-      eventTurnBatching: false,
-      maxDbs: 16,
-    });
-    const table = (name: string): Table => this.#root.openDB<Buffer, Buffer>({ name, ...asBytes });
-    this.#meta = table("meta");
-    this.#conversations = table("conversations");
-    this.#log = table("log");
-    this.#members = table("members");
-    this.#memberships = table("memberships");
-    this.#revoked = table("revoked");
-    this.#lastSeen = table("last-seen");
-    this.#media = table("media");
+    this.#path = path;
+    this.#opened = opened(path);
+  }
+
+  #table(name: TableName): Table {
+    return this.#opened.tables[name];
   }
 
   /** 0 where the folder is new. */
@@ -108,11 +110,11 @@ export class Tables {
   }
 
   #number(name: string): number {
-    return this.#meta.get(idKey(name))?.readUIntBE(0, 6) ?? 0;
+    return this.#table("meta").get(idKey(name))?.readUIntBE(0, 6) ?? 0;
   }
 
   conversation(id: string): ConversationRow | undefined {
-    const row = this.#conversations.get(idKey(id));
+    const row = this.#table("conversations").get(idKey(id));
     if (row === undefined) return undefined;
     const from = new Reader(row);
     const spilled = from.byte() === 1;
@@ -124,17 +126,17 @@ export class Tables {
 
   /** Of all conversations, in order. */
   *conversationIds(): Iterable<string> {
-    for (const key of this.#conversations.getKeys()) yield Buffer.from(key).toString();
+    for (const key of this.#table("conversations").getKeys()) yield Buffer.from(key).toString();
   }
 
   /** Of all media of all conversations. */
   *mediaHeaders(): Iterable<MediaHeader> {
-    for (const { value } of this.#media.getRange()) yield readMedia(new Reader(value));
+    for (const { value } of this.#table("media").getRange()) yield readMedia(new Reader(value));
   }
 
   /** Of a conversation whose members have rows. */
   member(conversationId: string, userId: string): Member | undefined {
-    const row = this.#members.get(pairKey(conversationId, userId));
+    const row = this.#table("members").get(pairKey(conversationId, userId));
     return row === undefined ? undefined : readMember(new Reader(row));
   }
 
@@ -147,7 +149,7 @@ export class Tables {
         ? pairKey(conversationId, "")
         : pairKey(conversationId, `${afterUserId}\0`);
     const end = pairKey(conversationId, "", idEnd);
-    for (const { value } of this.#members.getRange({ start, end, limit })) {
+    for (const { value } of this.#table("members").getRange({ start, end, limit })) {
       members.push(readMember(new Reader(value)));
     }
     return members;
@@ -159,11 +161,11 @@ export class Tables {
     if (firstSeq > lastSeq) return cells;
     let start = seqKey(conversationId, firstSeq);
     const before = pairKey(conversationId, "");
-    for (const key of this.#log.getKeys({ start, end: before, reverse: true, limit: 1 })) {
+    for (const key of this.#table("log").getKeys({ start, end: before, reverse: true, limit: 1 })) {
       start = Buffer.from(key);
     }
     const end = pairKey(conversationId, "", idEnd);
-    for (const { value } of this.#log.getRange({ start, end })) {
+    for (const { value } of this.#table("log").getRange({ start, end })) {
       const from = new Reader(value);
       while (from.more) {
         const cell = readCell(from);
@@ -174,65 +176,127 @@ export class Tables {
     return cells;
   }
 
+  /** The block that a cell is in; undefined where there is none. */
+  block(conversationId: string, seq: number): Block | undefined {
+    const end = pairKey(conversationId, "");
+    const start = seqKey(conversationId, seq);
+    const found = this.#table("log").getRange({ start, end, reverse: true, limit: 1 });
+    for (const { key, value } of found) return blockOf(key, value);
+    return undefined;
+  }
+
+  /** The first of a conversation's blocks, those that begin below `floorSeq`. */
+  blocksBelow(conversationId: string, floorSeq: number, limit: number): Block[] {
+    const start = seqKey(conversationId, 0);
+    const end = seqKey(conversationId, floorSeq);
+    const found = this.#table("log").getRange({ start, end, limit });
+    return [...found].map(({ key, value }) => blockOf(key, value));
+  }
+
+  retention(conversationId: string): Retention | undefined {
+    const row = this.#table("retentions").get(idKey(conversationId));
+    return row === undefined ? undefined : fromBinary(RetentionSchema, row);
+  }
+
+  *retentions(): Generator<Retention, void> {
+    for (const { value } of this.#table("retentions").getRange())
+      yield fromBinary(RetentionSchema, Buffer.from(value));
+  }
+
   conversationsOf(userId: string): string[] {
     const ids: string[] = [];
     const start = pairKey(userId, "");
     const end = pairKey(userId, "", idEnd);
-    for (const key of this.#memberships.getKeys({ start, end })) ids.push(belowOf(key, userId));
+    for (const key of this.#table("memberships").getKeys({ start, end }))
+      ids.push(belowOf(key, userId));
     return ids;
   }
 
   isIndexed(userId: string, conversationId: string): boolean {
-    return this.#memberships.doesExist(pairKey(userId, conversationId));
+    return this.#table("memberships").doesExist(pairKey(userId, conversationId));
   }
 
   revoked(): string[] {
-    return [...this.#revoked.getKeys()].map((key) => Buffer.from(key).toString());
+    return [...this.#table("revoked").getKeys()].map((key) => Buffer.from(key).toString());
   }
 
   lastSeen(userId: string): bigint {
-    return this.#lastSeen.get(idKey(userId))?.readBigInt64BE() ?? 0n;
+    return this.#table("last-seen").get(idKey(userId))?.readBigInt64BE() ?? 0n;
   }
 
   media(conversationId: string, mediaId: string): MediaHeader | undefined {
-    const row = this.#media.get(pairKey(conversationId, mediaId));
+    const row = this.#table("media").get(pairKey(conversationId, mediaId));
     return row === undefined ? undefined : readMedia(new Reader(row));
+  }
+
+  erasure(hash: string): ErasureReceipt | undefined {
+    const row = this.#table("erasures").get(idKey(hash));
+    return row === undefined ? undefined : fromBinary(ErasureReceiptSchema, row);
+  }
+
+  /** Those of a user; without one, everybody's. */
+  *uploads(userId?: string): Generator<OwnUpload, void> {
+    const range =
+      userId === undefined ? {} : { start: pairKey(userId, ""), end: pairKey(userId, "", idEnd) };
+    for (const key of this.#table("uploads").getKeys(range)) {
+      const [owner = "", conversationId = "", mediaId = ""] = Buffer.from(key)
+        .toString()
+        .split("\0");
+      yield { userId: owner, conversationId, mediaId };
+    }
+  }
+
+  /** Which medium is in which conversation. */
+  *allMedia(): Generator<Upload, void> {
+    for (const key of this.#table("media").getKeys()) {
+      const [conversationId = "", mediaId = ""] = Buffer.from(key).toString().split("\0");
+      yield { conversationId, mediaId };
+    }
+  }
+
+  /**
+   * Makes the file anew, without what lmdb leaves in pages and parts of pages that it does not use. Not while rows are written; reads go
+   * on. Needs room for a second file.
+   */
+  async compact(): Promise<void> {
+    const next = `${this.#path}.next`;
+    let made: Opened;
+    try {
+      await rm(next, { force: true });
+      await rm(`${next}-lock`, { force: true });
+      await this.#opened.root.backup(next, true);
+      made = opened(next);
+      await chmod(next, 0o600);
+      await chmod(`${next}-lock`, 0o600);
+      await syncFile(next);
+    } catch (error) {
+      await rm(next, { force: true });
+      throw writeError(this.#folder, error);
+    }
+    const old = this.#opened;
+    this.#opened = made;
+    await rename(`${next}-lock`, `${this.#path}-lock`);
+    await rename(next, this.#path);
+    await syncFolder(this.#folder);
+    await old.root.close();
   }
 
   /** Makes the rows durable, all or nothing. One at a time. */
   async write(rows: Rows): Promise<void> {
     try {
-      await this.#root.batch(() => {
-        for (const { table, key, value } of rows.puts) void this.#table(table).put(key, value);
+      await this.#opened.root.batch(() => {
+        for (const { table, key, value } of rows.puts) {
+          if (value === undefined) void this.#table(table).remove(key);
+          else void this.#table(table).put(key, value);
+        }
       });
     } catch (error) {
       throw writeError(this.#folder, await causeOf(error));
     }
   }
 
-  #table(name: TableName): Table {
-    switch (name) {
-      case "meta":
-        return this.#meta;
-      case "conversations":
-        return this.#conversations;
-      case "log":
-        return this.#log;
-      case "members":
-        return this.#members;
-      case "memberships":
-        return this.#memberships;
-      case "revoked":
-        return this.#revoked;
-      case "last-seen":
-        return this.#lastSeen;
-      case "media":
-        return this.#media;
-    }
-  }
-
   async close(): Promise<void> {
-    await this.#root.close();
+    await this.#opened.root.close();
   }
 }
 
@@ -243,88 +307,5 @@ async function causeOf(error: unknown): Promise<unknown> {
     return await error.commitError;
   } catch (cause) {
     return cause;
-  }
-}
-
-type TableName =
-  "meta" | "conversations" | "log" | "members" | "memberships" | "revoked" | "last-seen" | "media";
-
-const empty = Buffer.of(0);
-
-const rowBytes = 1_048_576;
-
-/** The rows of one write after the other: `clear` when one is durable. */
-export class Rows {
-  readonly puts: { table: TableName; key: Buffer; value: Buffer }[] = [];
-  #values = new Writer(rowBytes + 2 * blockBytesMax);
-
-  clear(): void {
-    this.puts.length = 0;
-    if (this.#values.length > 2 * rowBytes) this.#values = new Writer(rowBytes + 2 * blockBytesMax);
-    this.#values.reset();
-  }
-
-  get full(): boolean {
-    return this.puts.length >= 1_500 || this.#values.length > rowBytes;
-  }
-
-  #put(table: TableName, key: Buffer, from: number): void {
-    this.puts.push({ table, key, value: this.#values.slice(from) });
-  }
-
-  number(name: "format" | "applied", value: number): void {
-    const bytes = Buffer.alloc(6);
-    bytes.writeUIntBE(value, 0, 6);
-    this.puts.push({ table: "meta", key: idKey(name), value: bytes });
-  }
-
-  conversation(id: string, { state, spilled, members }: ConversationRow): void {
-    const from = this.#values.length;
-    this.#values.byte(spilled ? 1 : 0);
-    writeState(this.#values, state);
-    for (const member of members) writeMember(this.#values, member);
-    this.#put("conversations", idKey(id), from);
-  }
-
-  member(conversationId: string, member: Member): void {
-    const from = this.#values.length;
-    writeMember(this.#values, member);
-    this.#put("members", pairKey(conversationId, member.userId), from);
-  }
-
-  membership(userId: string, conversationId: string): void {
-    this.puts.push({ table: "memberships", key: pairKey(userId, conversationId), value: empty });
-  }
-
-  /** Cells that follow on one another, blockCellsMax at most, as blocks of bounded size. */
-  cells(conversationId: string, firstSeq: number, cells: readonly EncodedCell[]): void {
-    let from = this.#values.length;
-    let blockSeq = firstSeq;
-    for (const [index, { region, from: start, to: end }] of cells.entries()) {
-      const full = this.#values.length - from + (end - start) > blockBytesMax;
-      if (full && this.#values.length > from) {
-        this.#put("log", seqKey(conversationId, blockSeq), from);
-        from = this.#values.length;
-        blockSeq = firstSeq + index;
-      }
-      this.#values.copy(region.bytes, region.base + start, region.base + end);
-    }
-    if (this.#values.length > from) this.#put("log", seqKey(conversationId, blockSeq), from);
-  }
-
-  revoked(incarnation: string): void {
-    this.puts.push({ table: "revoked", key: idKey(incarnation), value: empty });
-  }
-
-  lastSeen(userId: string, timeMs: bigint): void {
-    const bytes = Buffer.alloc(8);
-    bytes.writeBigInt64BE(timeMs);
-    this.puts.push({ table: "last-seen", key: idKey(userId), value: bytes });
-  }
-
-  media(header: MediaHeader): void {
-    const from = this.#values.length;
-    writeMedia(this.#values, header);
-    this.#put("media", pairKey(header.conversationId, header.mediaId), from);
   }
 }

@@ -13,6 +13,7 @@ import {
 import { isPresent } from "../history.ts";
 import type { Membership, Opened } from "../ports.ts";
 import type { Connection } from "./connection.ts";
+import type { Erasures } from "./erasures.ts";
 import type { Row } from "./nodes.ts";
 import {
   bucketOf,
@@ -38,8 +39,10 @@ type Users = readonly [string, string];
 export class Reads {
   readonly #connection: Connection;
   readonly #keyspace: string;
+  readonly #erasures: Pick<Erasures, "get">;
 
-  constructor(connection: Connection, keyspace: string) {
+  constructor(connection: Connection, keyspace: string, erasures: Pick<Erasures, "get">) {
+    this.#erasures = erasures;
     this.#connection = connection;
     this.#keyspace = keyspace;
   }
@@ -60,10 +63,12 @@ export class Reads {
 
   async opened(conversationId: string, limit: number): Promise<Opened> {
     const users = directUsers(conversationId);
-    if (users !== undefined)
-      return (await this.#direct(conversationId, users)) ?? { state: undefined, members: [] };
+    if (users !== undefined) {
+      const found = await this.#direct(conversationId, users);
+      return found ?? { state: undefined, members: [], erased: await this.#erased(users) };
+    }
     const rows = await this.#memberRows(conversationId, "", limit);
-    return { state: stateOf(rows[0]), members: rows.flatMap(memberIn) };
+    return { state: stateOf(rows[0]), members: rows.flatMap(memberIn), erased: [] };
   }
 
   async membership(conversationId: string, userId: string): Promise<Membership | undefined> {
@@ -83,12 +88,12 @@ export class Reads {
 
   /**
    * Of the two rows the lower: an owner may have died between raising the one and the other, and whoever takes over raises both again by
-   * what is above this head.
+   * what is above this head. Where one is erased, the other's row is all.
    */
   async #direct(
     conversationId: string,
     users: Users,
-  ): Promise<{ state: ConversationState; members: Member[] } | undefined> {
+  ): Promise<{ state: ConversationState; members: Member[]; erased: string[] } | undefined> {
     const query = `SELECT * FROM ${this.#keyspace}.user_index WHERE user_id = ? AND conversation_id = ?`;
     const rows = await Promise.all(
       users.map((userId) => this.#connection.read(query, [userId, conversationId])),
@@ -96,14 +101,34 @@ export class Reads {
     const [one, other] = rows.map((found) => found.rows[0]);
     const state = stateOf(one);
     const otherState = stateOf(other);
-    if (one === undefined || other === undefined) return undefined;
-    if (state === undefined || otherState === undefined) return undefined;
+    if (one === undefined || state === undefined)
+      return other && otherState && this.#rest(other, otherState, users[1], users);
+    if (other === undefined || otherState === undefined)
+      return this.#rest(one, state, users[0], users);
     const [first, second] = directMembers(one, users[0], users);
     const [otherSecond, otherFirst] = directMembers(other, users[1], users);
     return {
       state: state.headSeq <= otherState.headSeq ? state : otherState,
       members: [lower(first, otherFirst), lower(second, otherSecond)],
+      erased: [],
     };
+  }
+
+  /** A direct conversation by one's row alone: the other is erased, or the conversation has just begun and is not there yet. */
+  async #rest(
+    row: Row,
+    state: ConversationState,
+    userId: string,
+    users: Users,
+  ): Promise<{ state: ConversationState; members: Member[]; erased: string[] } | undefined> {
+    const erased = await this.#erased(users.filter((other) => other !== userId));
+    if (erased.length === 0) return undefined;
+    return { state, members: directMembers(row, userId, users), erased };
+  }
+
+  async #erased(userIds: readonly string[]): Promise<string[]> {
+    const receipts = await this.#erasures.get(userIds);
+    return userIds.filter((_, at) => receipts[at] !== undefined);
   }
 
   async cells(conversationId: string, firstSeq: number, lastSeq: number): Promise<Cell[]> {

@@ -36,6 +36,24 @@ export const steps: readonly string[] = [
     conversation_id text, media_id text, header blob,
     PRIMARY KEY ((conversation_id, media_id)))
     WITH ${speculative}`,
+  // Who is erased, without their id.
+  `CREATE TABLE IF NOT EXISTS erasures (user_hash text PRIMARY KEY, receipt blob)
+    WITH ${speculative}`,
+  // Which media a user uploaded: conversation and medium.
+  `CREATE TABLE IF NOT EXISTS uploads (
+    user_id text, medium text,
+    PRIMARY KEY ((user_id), medium))
+    WITH ${speculative}`,
+  // Where a medium was uploaded and by whom: conversation and user.
+  `CREATE TABLE IF NOT EXISTS media_uses (
+    media_id text, upload text,
+    PRIMARY KEY ((media_id), upload))
+    WITH ${speculative}`,
+  // Of conversations that are not kept for ever. All are read now and then, so that they are spread over a few partitions by their ids.
+  `CREATE TABLE IF NOT EXISTS retentions (
+    part int, conversation_id text, setting blob, floor bigint, removed bigint,
+    PRIMARY KEY ((part), conversation_id))
+    WITH ${speculative} AND compaction = {'class': 'LeveledCompactionStrategy'}`,
 ];
 
 export const schemaVersion = steps.length;

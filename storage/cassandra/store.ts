@@ -2,30 +2,32 @@
 import { setMaxListeners } from "node:events";
 import { types } from "cassandra-driver";
 import { ConnectError, Code } from "@connectrpc/connect";
-import { toBinary } from "@bufbuild/protobuf";
 import { invalid, unavailable } from "../../mesh/errors.ts";
 import { noMetrics } from "../../mesh/metrics.ts";
 import {
   type AppendRequest,
   type Cell,
   type ConversationState,
+  type ErasureReceipt,
   type IndexRow,
   type LastSeen,
   type MediaHeader,
-  MediaHeaderSchema,
   type Member,
+  type Retention,
 } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { CassandraConfig } from "../config.ts";
 import { conflictError, revokedError, UnknownOutcome } from "../errors.ts";
 import { chainRefusal } from "../history.ts";
-import type { Membership, Opened, Store } from "../ports.ts";
+import type { Membership, Opened, Store, Upload, Use } from "../ports.ts";
 import { malformed } from "../shape.ts";
 import { Connection, connected, type Outside, patiently, type Query } from "./connection.ts";
+import { Erasures } from "./erasures.ts";
 import { DriverNodes } from "./nodes.ts";
 import { RaisedHeads } from "./raised.ts";
 import { Reads } from "./reads.ts";
+import { RetentionRows } from "./retentions.ts";
 import { Revocations } from "./revocations.ts";
-import { blob, cellQueries, indexQueries, type Statements, statementsOf } from "./rows.ts";
+import { cellQueries, indexQueries, type Statements, statementsOf } from "./rows.ts";
 import { mismatch } from "./schema.ts";
 import { Writer } from "./writer.ts";
 
@@ -58,6 +60,8 @@ export class CassandraStore implements Store {
   readonly #statements: Statements;
   readonly #revocations: Revocations;
   readonly #reads: Reads;
+  readonly #erasures: Erasures;
+  readonly #retentions: RetentionRows;
   readonly #writer: Writer;
   readonly #raised = new RaisedHeads();
   readonly #closing = new AbortController();
@@ -73,7 +77,10 @@ export class CassandraStore implements Store {
     this.#connection = connection;
     this.#keyspace = keyspace;
     this.#statements = statementsOf(keyspace);
-    this.#reads = new Reads(connection, keyspace);
+    const write = (queries: Query[]): Promise<void> => this.#write(queries);
+    this.#erasures = new Erasures(connection, keyspace, this.#statements, write);
+    this.#retentions = new RetentionRows(connection, keyspace, write);
+    this.#reads = new Reads(connection, keyspace, this.#erasures);
     this.#revocations = new Revocations(clock, (incarnation) => this.#reads.isRevoked(incarnation));
     // Every write that is tried again waits for it, too.
     setMaxListeners(0, this.#closing.signal);
@@ -156,13 +163,87 @@ export class CassandraStore implements Store {
     );
   }
 
-  async putMedia(header: MediaHeader): Promise<void> {
-    const { conversationId, mediaId } = header;
-    if ((await this.media(conversationId, mediaId)) !== undefined) return;
-    const query = `INSERT INTO ${this.#keyspace}.media (conversation_id, media_id, header) VALUES (?, ?, ?) USING TIMESTAMP 1`;
-    const bytes = blob(toBinary(MediaHeaderSchema, header));
-    const partition = `${conversationId} ${mediaId}`;
-    await this.#write([{ query, params: [conversationId, mediaId, bytes], partition }]);
+  async putMedia(header: MediaHeader, uploaderId: string): Promise<void> {
+    if (uploaderId !== "") await this.#erasures.putUpload(header, uploaderId);
+    await this.#erasures.putMedia(header);
+  }
+
+  putErasure(receipt: ErasureReceipt): Promise<void> {
+    return this.#erasures.put(receipt);
+  }
+
+  async erasures(userIds: readonly string[]): Promise<(ErasureReceipt | undefined)[]> {
+    this.#open();
+    return this.#erasures.get(userIds);
+  }
+
+  async rewrite(
+    conversationId: string,
+    cells: readonly Cell[],
+    receipt: ErasureReceipt,
+  ): Promise<void> {
+    await this.#erasures.rewrite(conversationId, cells);
+    await this.#erasures.put(receipt);
+  }
+
+  async forgetMember(
+    conversationId: string,
+    userId: string,
+    receipt: ErasureReceipt,
+  ): Promise<void> {
+    await this.#erasures.forgetMember(conversationId, userId);
+    await this.#erasures.put(receipt);
+  }
+
+  forgetUser(userId: string): Promise<void> {
+    return this.#erasures.forgetUser(userId);
+  }
+
+  async uploads(userId: string): Promise<Upload[]> {
+    this.#open();
+    return this.#erasures.uploads(userId);
+  }
+
+  async usesOf(
+    conversationId: string,
+    userId: string,
+    mediaIds: readonly string[],
+  ): Promise<Use[]> {
+    const read = (mediaId: string): Promise<MediaHeader | undefined> =>
+      this.media(conversationId, mediaId);
+    return this.#erasures.usesOf(conversationId, userId, mediaIds, read);
+  }
+
+  removeUpload(
+    conversationId: string,
+    mediaId: string,
+    userId: string,
+    withHeader: boolean,
+  ): Promise<void> {
+    return this.#erasures.removeUpload({ conversationId, mediaId }, userId, withHeader);
+  }
+
+  putRetention(retention: Retention): Promise<void> {
+    return this.#retentions.put(retention);
+  }
+
+  async retention(conversationId: string): Promise<Retention | undefined> {
+    this.#open();
+    return this.#retentions.get(conversationId);
+  }
+
+  async *retentions(): AsyncGenerator<Retention, void> {
+    this.#open();
+    yield* this.#retentions.all();
+  }
+
+  trim(conversationId: string, firstSeq: number, floorSeq: number): Promise<void> {
+    return this.#retentions.trim(conversationId, firstSeq, floorSeq);
+  }
+
+  /** What was replaced and deleted leaves the files by compaction, after gc_grace_seconds: Cassandra's own affair. */
+  scrub(): Promise<void> {
+    return Promise.resolve();
   }
 
   /** What may be tried again by whoever asks for it. */

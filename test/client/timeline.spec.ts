@@ -22,6 +22,7 @@ import {
   newTimeline,
   readTo,
   type Outcome,
+  raiseFloor,
   type Timeline,
 } from "../../client/timeline.ts";
 
@@ -102,6 +103,41 @@ describe("a timeline", () => {
     addRecords(timeline, [record(10)], me, limits);
     const page = answer(range(6, 9), 10, 6);
     assert.equal(shown(applyHistory(timeline, page, me, limits)), "(2-5) 6 7 8 9 10");
+  });
+
+  it("waits for nothing below a floor that was raised meanwhile, which the app asked about", () => {
+    const timeline = begun(1);
+    addRecords(timeline, [record(10)], me, limits);
+    assert.equal(shown(raiseFloor(timeline, 10, me, limits)), "(2-9) 10");
+    assert.equal(timeline.summary.floorSeq, 10);
+    assert.equal(missing(timeline, limits), undefined);
+    assert.equal(shown(raiseFloor(timeline, 4, me, limits)), "");
+  });
+
+  it("keeps nothing of what a record says is erased, and counts it as no message", () => {
+    const timeline = begun(1);
+    const erasure = create(RecordSchema, {
+      conversationId: id,
+      seq: 5,
+      ordinal: 4,
+      body: { case: "erasure", value: { ranges: [{ firstSeq: 1, lastSeq: 3 }] } },
+    });
+    addRecords(timeline, [record(2), record(3), record(4)], me, limits);
+    const { unreadCount } = timeline.summary;
+    addRecords(timeline, [erasure], me, limits);
+    assert.equal(timeline.summary.unreadCount, unreadCount);
+    const kept = timeline.kept.map(({ seq, senderId, erased, body }) => [
+      seq,
+      senderId,
+      erased,
+      body.case === "message" ? body.value.text : body.case,
+    ]);
+    assert.deepEqual(kept.slice(-4), [
+      [2, "", true, ""],
+      [3, "", true, ""],
+      [4, "bob", false, "4"],
+      [5, "", false, "erasure"],
+    ]);
   });
 
   it("names a hole that three answers do not fill", () => {

@@ -12,6 +12,7 @@ import {
   openMediaFolder,
 } from "../../storage/index.ts";
 import { storeSuite } from "../conformance/store.ts";
+import { tables as tablesOf } from "../sim/store/schema.ts";
 import { newFolder } from "../support/parley.ts";
 import { sharedGround } from "./ground.ts";
 
@@ -20,7 +21,7 @@ const outside = {
   random: systemRandom,
   log: pino({ level: process.env["LOG"] ?? "silent" }),
 };
-const tables = ["log", "user_index", "groups", "revoked", "last_seen", "media"];
+const tables = [...tablesOf.keys()];
 
 describe("Cassandra", () => {
   let config: CassandraConfig;

@@ -12,7 +12,17 @@ import type { Outside, Query } from "../../storage/cassandra/connection.ts";
 import { cassandraConfig, migrate, openCassandraStore } from "../../storage/index.ts";
 import type { CassandraConfig, Store } from "../../storage/index.ts";
 
-const tables = ["log", "user_index", "groups", "revoked", "last_seen", "media"];
+const tables = [
+  "log",
+  "user_index",
+  "groups",
+  "revoked",
+  "last_seen",
+  "media",
+  "erasures",
+  "uploads",
+  "media_uses",
+];
 
 export const outside: Outside = {
   clock: systemClock,

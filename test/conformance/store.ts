@@ -7,6 +7,9 @@ import { Kind, Stage } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { MediaStore, Store } from "../../storage/index.ts";
 import { batch, clientId, Desk, member, write } from "../storage/writes.ts";
 import type { AppendClient } from "../storage/writes.ts";
+import { erasureCases } from "./erasure.ts";
+import { retentionCases } from "./retention.ts";
+import { ManualClock } from "../../mesh/clock.ts";
 
 export interface OpenedStore {
   store: Store;
@@ -27,10 +30,12 @@ export function storeSuite(
   describe(`a store: ${name}`, () => {
     let opened: OpenedStore;
     let desk: Desk;
+    let clock: ManualClock;
 
     beforeEach(async () => {
       opened = await open();
-      desk = new Desk(opened);
+      clock = new ManualClock();
+      desk = new Desk(opened, clock);
     });
 
     afterEach(async () => {
@@ -46,6 +51,16 @@ export function storeSuite(
     describe("index", () => indexCases(() => desk));
     describe("last seen", () => seenCases(() => desk));
     describe("media", () => mediaCases(() => desk));
+    describe("retention", () =>
+      retentionCases(
+        () => desk,
+        () => clock,
+      ));
+    describe("erasure", () =>
+      erasureCases(
+        () => desk,
+        () => opened.media,
+      ));
   });
 }
 

@@ -182,7 +182,7 @@ export class Cluster {
     const notHere = (): never => {
       throw new ConnectError("not in this test");
     };
-    const media = { put: notHere, get: notHere, has: notHere };
+    const media = { put: notHere, get: notHere, has: notHere, remove: notHere };
     const surroundings = this.#surroundings();
     const storage = createStorage(surroundings, { store: this.store, media });
     this.#storage.serve(StorageService, storage.service);

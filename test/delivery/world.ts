@@ -273,6 +273,15 @@ export class World {
       getLastSeen: () => fail(),
       putMedia: () => fail(),
       getMedia: () => fail(),
+      beginErasure: () => fail(),
+      eraseRecords: () => fail(),
+      forgetMember: () => fail(),
+      finishErasure: () => fail(),
+      filterErased: () => ({ userIds: [] }),
+      listUploads: () => fail(),
+      setRetention: () => fail(),
+      getRetention: () => fail(),
+      sweepRetention: () => fail(),
     });
   }
 }

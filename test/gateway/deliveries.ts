@@ -120,6 +120,7 @@ export class Owner extends FakeDelivery {
       updateGroup: () => this.#called({ response: { seq: 1 } }),
       inspectConversation: () => this.#called({}),
       pinShard: () => this.#called({}),
+      eraseMember: () => this.#called({ headSeq: 1 }),
     });
     this.peer = peerOf(id, mesh.transport(DeliveryService));
   }

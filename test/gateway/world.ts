@@ -437,6 +437,7 @@ export class World {
       updateGroup: () => ({ response: { seq: 7 } }),
       inspectConversation: () => ({ taking: true }),
       pinShard: () => ({}),
+      eraseMember: () => ({ headSeq: 7 }),
     });
     this.#mesh.serve(SessionService, { attach: this.session.attach } as never);
     this.#mesh.serve(PresenceService, { watch: this.presence.watch } as never);

@@ -57,7 +57,7 @@ const allLetIn = { ask: () => Promise.resolve({ t: "let in" as const }) };
 const noMedia = (): never => {
   throw unavailable("there are no media in this world");
 };
-const media: MediaStore = { put: noMedia, get: noMedia, has: noMedia };
+const media: MediaStore = { put: noMedia, get: noMedia, has: noMedia, remove: noMedia };
 
 export class SimProcess implements Callee, Edge {
   readonly service: ServiceName;

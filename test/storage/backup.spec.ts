@@ -10,7 +10,8 @@ import { create } from "@bufbuild/protobuf";
 import { MediaHeaderSchema } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { backUp, verifyData } from "../../storage/index.ts";
 import { mediaPath } from "../../storage/media.ts";
-import { Rows, Tables } from "../../storage/tables.ts";
+import { Rows } from "../../storage/rows.ts";
+import { Tables } from "../../storage/tables.ts";
 import { within } from "../support/within.ts";
 import { newFolder, openIn, removeFolder, settings } from "./folder.ts";
 import { batch, member, waitMs, write } from "./writes.ts";
@@ -70,7 +71,7 @@ describe("a backup of the data directory", () => {
     const mediaId = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
     const { store } = await openIn(data);
     await store.append(batch("one", write({ from: 1, members: [member("al")] })), () => undefined);
-    await store.putMedia(create(MediaHeaderSchema, { conversationId: "g:1", mediaId }));
+    await store.putMedia(create(MediaHeaderSchema, { conversationId: "g:1", mediaId }), "");
     await store.close();
     const medium = mediaPath(join(data, "media"), mediaId);
     await mkdir(dirname(medium));

@@ -93,7 +93,7 @@ describe("a checkpoint", () => {
       await store.putLastSeen([
         { $typeName: "parley.storage.v1.LastSeen", userId: incarnation, timeMs: 42n },
       ]);
-      await store.putMedia({ $typeName, ...header, conversationId: incarnation });
+      await store.putMedia({ $typeName, ...header, conversationId: incarnation }, "");
       // With nothing under way, a copy is what a crash would leave.
       const crashed = await newFolder();
       const filter = (path: string): boolean => !basename(path).startsWith("lock-");

@@ -15,7 +15,7 @@ import { Desk, member, write } from "./writes.ts";
 const none = (): never => {
   throw new Error("not in this test");
 };
-const media: MediaStore = { put: none, get: none, has: none };
+const media: MediaStore = { put: none, get: none, has: none, remove: none };
 
 describe("storage's metrics", () => {
   it("count how long batches and calls take", async () => {

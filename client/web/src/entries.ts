@@ -38,6 +38,12 @@ export function presenceOf(presence: Presence): PresenceView {
 
 function bodyOf(record: LogRecord): Entry["body"] {
   const { body } = record;
+  if (body.case === "erasure")
+    return {
+      t: "erasure",
+      ranges: body.value.ranges.map(({ firstSeq, lastSeq }) => ({ from: firstSeq, to: lastSeq })),
+    };
+  if (record.erased && record.senderId === "") return { t: "erased" };
   if (body.case === "message") return messageBodyOf(body.value);
   if (body.case === "membership") {
     const { added, removed, title } = body.value;

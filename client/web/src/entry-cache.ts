@@ -1,7 +1,8 @@
 /** What one user has loaded in this browser: entries to read while offline, and what is written and not sent yet. Bounded. */
 import { deleteDB, openDB, type DBSchema, type IDBPDatabase, type IDBPTransaction } from "idb";
 import { platformClock, type Cancel } from "../../surroundings.ts";
-import type { Entry, Pending } from "./session.ts";
+import { emptied } from "./erased.ts";
+import type { Entry, ErasureBody, Pending } from "./session.ts";
 
 interface Schema extends DBSchema {
   entries: { key: [conversationId: string, seq: number]; value: Entry; indexes: { time: number } };
@@ -49,6 +50,23 @@ export class EntryCache {
     const range = IDBKeyRange.bound([conversationId, first], [conversationId, last]);
     const found = await (await this.#open()).getAll("entries", range);
     return back ? tailOf(found, last) : headOf(found, first);
+  }
+
+  /** Forgets what is kept of entries that were erased. */
+  async erase(conversationId: string, erasure: ErasureBody): Promise<void> {
+    await this.#flush();
+    try {
+      const writing = (await this.#open()).transaction("entries", "readwrite");
+      for (const { from, to } of erasure.ranges) {
+        const range = IDBKeyRange.bound([conversationId, from], [conversationId, to]);
+        let cursor = await writing.store.openCursor(range);
+        for (; cursor !== null; cursor = await cursor.continue())
+          await cursor.update(emptied(cursor.value));
+      }
+      await writing.done;
+    } catch (error) {
+      this.#failed(error);
+    }
   }
 
   async pending(): Promise<Pending[]> {

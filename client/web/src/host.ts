@@ -12,6 +12,7 @@ import { platformRandom, toBase64Url } from "../../surroundings.ts";
 import { cacheName, storeName, type HostCalls } from "./channel.ts";
 import { entryOf, messageBodyOf, presenceOf } from "./entries.ts";
 import { EntryCache } from "./entry-cache.ts";
+import { withErasure } from "./erased.ts";
 import type {
   Account,
   ConnectionView,
@@ -245,6 +246,7 @@ export class Host implements HostCalls {
     client.on("record", ({ record }) => {
       const entry = entryOf(record);
       this.#cache.put([entry]);
+      if (entry.body.t === "erasure") void this.#cache.erase(entry.conversationId, entry.body);
       this.#emit({ t: "entry", entry });
     });
     client.on("gap", (gap) => this.#emit({ t: "gap", ...gap }));
@@ -267,6 +269,11 @@ export class Host implements HostCalls {
       return;
     }
     if (event.t === "entry") this.#append(event.entry);
+    if (event.t === "entry" && event.entry.body.t === "erasure") {
+      const { conversationId, body } = event.entry;
+      const newest = this.#newest.get(conversationId) ?? [];
+      this.#newest.set(conversationId, [...withErasure(newest, body)]);
+    }
     if (event.t === "gap") this.#newest.set(event.conversationId, []);
     this.#tell(event);
   }

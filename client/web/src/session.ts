@@ -14,7 +14,18 @@ export interface Entry {
   /** The send's id in base64url; "" where no client sent it. */
   readonly clientId: string;
   readonly timeMs: number;
-  readonly body: MessageBody | MembersBody;
+  readonly body: MessageBody | MembersBody | ErasedBody | ErasureBody;
+}
+
+/** Its sender's data were erased. */
+export interface ErasedBody {
+  readonly t: "erased";
+}
+
+/** Says which entries are erased: what is kept of them is to be forgotten. */
+export interface ErasureBody {
+  readonly t: "erasure";
+  readonly ranges: readonly { readonly from: number; readonly to: number }[];
 }
 
 export interface MessageBody {

@@ -11,7 +11,7 @@ import { type Change, type Selection, understood } from "./cql.ts";
 import { Network, type Weather } from "./network.ts";
 import { allRules, Node, type Rules } from "./node.ts";
 import { decoded } from "./schema.ts";
-import { type Found, isLive } from "./table.ts";
+import { bytesIn, type Found, isLive } from "./table.ts";
 
 const pageRows = 5_000;
 const clientTimeoutMs = 5_000;
@@ -172,12 +172,14 @@ function rowsOf({ table, range, columns, partition }: Selection, { statics, rows
   const live = [...rows].filter(([, row]) => isLive(row));
   const bytes = (
     column: string,
-    row?: [string, { cells: ReadonlyMap<string, { bytes: string | undefined }> }],
+    row?: [string, Found extends { rows: ReadonlyMap<string, infer R> } ? R : never],
   ): string | undefined => {
     const at = table.partition.findIndex(({ name }) => name === column);
     if (at >= 0) return key[at];
     if (table.clustering?.name === column) return row?.[0];
-    return (statics.get(column) ?? row?.[1].cells.get(column))?.bytes;
+    const fixed = statics.get(column);
+    if (fixed !== undefined) return fixed.bytes;
+    return row === undefined ? undefined : bytesIn(row[1].cells, column);
   };
   const told = (row?: (typeof live)[number]): Row =>
     Object.fromEntries(
@@ -186,7 +188,7 @@ function rowsOf({ table, range, columns, partition }: Selection, { statics, rows
         return [name, value === undefined ? null : decoded(type, value)];
       }),
     );
-  const some = [...statics.values()].some((cell) => cell.bytes !== undefined);
+  const some = table.statics.some(({ name }) => statics.get(name)?.bytes !== undefined);
   if (live.length === 0) return range.whole && some ? [told()] : [];
   return live.map(told);
 }

@@ -1,7 +1,7 @@
 /** What a statement of the store means: a change of one row, or the rows that it asks for. What it does not understand it refuses. */
 import { errors, types } from "cassandra-driver";
 import { type Column, columnsOf, encoded, type Table, tables } from "./schema.ts";
-import { type Cell, cellWith, type Mutation, type Range } from "./table.ts";
+import { type Cell, cellWith, deletedBelow, deletion, type Mutation, type Range } from "./table.ts";
 
 /** A partition's rows, or some of them; `columns` are those that are told. */
 export interface Selection {
@@ -53,6 +53,8 @@ function parse(query: string): Parsed {
     query,
   );
   if (update !== null) return updateOf(update);
+  const remove = /^DELETE FROM \w+\.(\w+) USING TIMESTAMP (\?|\d+) WHERE (.+)$/.exec(query);
+  if (remove !== null) return removeOf(remove);
   const select = /^SELECT (.+) FROM \w+\.(\w+) WHERE (.+?)(?: LIMIT (\?|\d+))?$/.exec(query);
   if (select !== null) return selectOf(select);
   throw refused(`the simulated Cassandra does not know: ${query}`);
@@ -106,13 +108,39 @@ function insertOf([, name, names = "", literals = "", time]: RegExpExecArray): P
   };
 }
 
+const pairs = (text: string, by: string): [string, string][] =>
+  text.split(by).map((one) => {
+    const [, column = "", literal = ""] = /^(\w+) = (\S+)$/.exec(one) ?? [];
+    return [column, literal];
+  });
+
+/** Of one row, or of all rows of a partition below one. */
+function removeOf([, name, time, where = ""]: RegExpExecArray): Parsed {
+  const table = tableNamed(name);
+  const below = /(\w+) < \?$/.exec(where)?.[1];
+  const keys = pairs(where.replace(" < ", " = "), " AND ");
+  return (all, clientMicros) => {
+    const params = new Params(all);
+    const timestamp = params.timestamp(time, clientMicros);
+    const key = new Map(keys.map(([column, literal]) => [column, params.take(literal)]));
+    params.end();
+    if (below !== undefined) {
+      const { clustering } = table;
+      if (clustering?.name !== below) throw refused(`no range of ${below}`);
+      const partition = keyOf(table.partition.map((column) => bytesOf(column, key)));
+      const statics = new Map([[deletedBelow, cellWith(bytesOf(clustering, key), timestamp)]]);
+      const rest = { row: undefined, marker: undefined, cells: new Map() };
+      return { kind: "write", mutation: { table: table.name, partition, statics, ...rest } };
+    }
+    const mutation = mutationOf(table, key, new Map(), timestamp, false);
+    if (mutation.row === undefined) throw refused("the row is missing");
+    const cells = new Map([[deletion, cellWith(undefined, timestamp)]]);
+    return { kind: "write", mutation: { ...mutation, cells } };
+  };
+}
+
 function updateOf([, name, time, assignments = "", where = ""]: RegExpExecArray): Parsed {
   const table = tableNamed(name);
-  const pairs = (text: string, by: string): [string, string][] =>
-    text.split(by).map((one) => {
-      const [, column = "", literal = ""] = /^(\w+) = (\S+)$/.exec(one) ?? [];
-      return [column, literal];
-    });
   const set = pairs(assignments, ", ");
   const keys = pairs(where, " AND ");
   return (all, clientMicros) => {

@@ -51,8 +51,24 @@ export const laterWins: Wins = (one, other) => {
   return one.bytes > other.bytes;
 };
 
+/** The cell of a row, of no column, by which all of it up to that time is deleted. */
+export const deletion = "";
+
+/** What is kept once for a partition, of no column: rows below it are deleted, whenever written, as only what is above all other times does. */
+export const deletedBelow = "<";
+
+const deletedAt = (cells: ReadonlyMap<string, Cell>): bigint =>
+  cells.get(deletion)?.timestamp ?? -(2n ** 63n);
+
+/** The bytes of a column that a read finds. */
+export function bytesIn(cells: ReadonlyMap<string, Cell>, column: string): string | undefined {
+  const cell = cells.get(column);
+  return cell === undefined || cell.timestamp <= deletedAt(cells) ? undefined : cell.bytes;
+}
+
 export const isLive = ({ marker, cells }: Readonly<Row>): boolean =>
-  marker !== undefined || [...cells.values()].some(({ bytes }) => bytes !== undefined);
+  (marker !== undefined && marker > deletedAt(cells)) ||
+  [...cells.keys()].some((column) => bytesIn(cells, column) !== undefined);
 
 class Partition {
   readonly statics = new Map<string, Cell>();
@@ -77,11 +93,12 @@ class Partition {
   find({ rows: wanted, limit = Infinity }: Range): Found {
     this.#keys ??= [...this.rows.keys()].toSorted((one, other) => (one < other ? -1 : 1));
     const rows = new Map<string, Row>();
+    const below = this.statics.get(deletedBelow)?.bytes ?? "";
     let live = 0;
     for (const key of this.#keys) {
       if (live >= limit) break;
       const row = this.rows.get(key);
-      if (row === undefined || !wanted(key)) continue;
+      if (row === undefined || !wanted(key) || key < below) continue;
       rows.set(key, { marker: row.marker, cells: new Map(row.cells) });
       if (isLive(row)) live += 1;
     }

@@ -1,4 +1,5 @@
 /** What one signed-in user's page shows, as signals: kept in step with the session's events. */
+import { withErasure } from "../erased.ts";
 import { batch, computed, signal } from "@preact/signals";
 import type {
   ConnectionView,
@@ -195,7 +196,11 @@ export class Chat {
     if (last !== undefined && entry.seq !== last + 1) newest.length = 0;
     newest.push(entry);
     if (newest.length > newestMax) newest.shift();
-    this.#newest.set(conversationId, newest);
+    const { body } = entry;
+    this.#newest.set(
+      conversationId,
+      body.t === "erasure" ? [...withErasure(newest, body)] : newest,
+    );
     this.#preview(entry);
     this.typists.remove(conversationId, entry.senderId);
     const room = this.room.peek();

@@ -3,6 +3,7 @@
  * the reader asks for it.
  */
 import { computed, signal } from "@preact/signals";
+import { withErasure } from "../erased.ts";
 import type { Entry, HistoryWindow, MemberCursor } from "../session.ts";
 import type { Chat } from "./chat.ts";
 
@@ -67,6 +68,8 @@ export class Room {
       const { senderId: userId, seq } = entry;
       this.cursor(this.id, { userId, deliveredSeq: seq, readSeq: seq });
     }
+    const { body } = entry;
+    if (body.t === "erasure") this.entries.value = withErasure(this.entries.peek(), body);
     if (!this.atNewest.peek()) return;
     this.entries.value = merged(this.entries.peek(), [entry]);
   }

@@ -8,7 +8,7 @@ import { Avatar, hueOf } from "./avatar.tsx";
 import { Icon } from "./icons.tsx";
 import { keyOf, type Item, type RoomActions } from "./items.ts";
 import { MessageText, isEmojiOnly } from "./message-text.tsx";
-import { changeText, saidOf } from "./names.ts";
+import { noticeText, saidOf } from "./names.ts";
 import { Photos } from "./photos.tsx";
 import { Quote } from "./quote.tsx";
 import { Ticks, tickOf } from "./ticks.tsx";
@@ -58,9 +58,9 @@ function Drawn(props: Props): JSX.Element {
         </p>
       )}
       {firstUnread && <p class="divider">New messages</p>}
-      {"seq" in item && item.body.t === "members" ? (
+      {"seq" in item && item.body.t !== "message" ? (
         <p class="change" data-seq={item.seq}>
-          {changeText(item, item.body, props.chat.me.value)}
+          {noticeText(item, item.body, props.chat.me.value)}
         </p>
       ) : (
         <Message {...props} newBlock={newDay || firstUnread || hole !== undefined} />
@@ -223,7 +223,7 @@ function together(one: Item | undefined, next: Item | undefined, me: string): bo
 }
 
 function isChange(item: Item): boolean {
-  return item.body.t === "members";
+  return item.body.t !== "message";
 }
 
 function senderOf(item: Item, me: string): string {

@@ -267,8 +267,14 @@ function Top({ room, empty }: { room: Room; empty: boolean }): JSX.Element {
     );
   }
   if (empty) return <p class="top-note">Say hello: this is where it begins.</p>;
-  const joined = (room.view.value?.floorSeq ?? 1) > 1;
-  return <p class="top-note">{joined ? "You joined here" : "The beginning"}</p>;
+  return <p class="top-note">{beginning(room)}</p>;
+}
+
+function beginning(room: Room): string {
+  const [first] = room.entries.value;
+  if ((room.view.value?.floorSeq ?? 1) <= 1) return "The beginning";
+  const joined = first?.body.t === "members" && first.body.added.length > 0;
+  return joined ? "You joined here" : "Older messages were removed";
 }
 
 /** Says new messages of others to who cannot see them. */

@@ -8,7 +8,7 @@ export function nameOf(view: ConversationView): string {
 
 /** One line for the list. */
 export function summaryOf(entry: Entry, view: ConversationView, me: string): string {
-  if (entry.body.t === "members") return changeText(entry, entry.body, me);
+  if (entry.body.t !== "message") return noticeText(entry, entry.body, me);
   const said = saidOf(entry.body);
   return view.kind === "group" && entry.senderId !== me ? `${entry.senderId}: ${said}` : said;
 }
@@ -18,6 +18,22 @@ export function saidOf(body: MessageBody): string {
   const { length } = body.attachments;
   if (text !== "") return text;
   return length === 1 ? "Photo" : `${length} photos`;
+}
+
+/** What stands between messages. */
+export function noticeText(
+  entry: Entry,
+  body: Exclude<Entry["body"], MessageBody>,
+  me: string,
+): string {
+  switch (body.t) {
+    case "members":
+      return changeText(entry, body, me);
+    case "erased":
+      return "Erased: its sender has left for good";
+    case "erasure":
+      return "Messages of somebody who has left for good were erased";
+  }
 }
 
 /** Who came, who went, what the group is called now. */

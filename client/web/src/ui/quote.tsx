@@ -33,6 +33,7 @@ export function Quote({ chat, room, seq }: { chat: Chat; room: Room; seq: number
 }
 
 export function textOf(entry: Entry): string {
+  if (entry.body.t === "erased") return "A message that was erased";
   return entry.body.t === "message" ? saidOf(entry.body) : "A change of members";
 }
 

@@ -298,6 +298,9 @@ export type HistoryResponse = Message<"parley.v1.HistoryResponse"> & {
   headSeq: number;
 
   /**
+   * The first seq that can be read: nothing comes of asking for what is below, which is from before the caller's joining, or was removed
+   * since.
+   *
    * @generated from field: uint32 floor_seq = 3;
    */
   floorSeq: number;

@@ -10,10 +10,10 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file parley/v1/record.proto.
  */
 export const file_parley_v1_record: GenFile = /*@__PURE__*/
-  fileDesc("ChZwYXJsZXkvdjEvcmVjb3JkLnByb3RvEglwYXJsZXkudjEi2AEKBlJlY29yZBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSCwoDc2VxGAIgASgNEhEKCXNlbmRlcl9pZBgDIAEoCRIRCgljbGllbnRfaWQYBCABKAwSDwoHdGltZV9tcxgFIAEoAxIPCgdvcmRpbmFsGAYgASgNEiUKB21lc3NhZ2UYByABKAsyEi5wYXJsZXkudjEuQ29udGVudEgAEjEKCm1lbWJlcnNoaXAYCCABKAsyGy5wYXJsZXkudjEuTWVtYmVyc2hpcENoYW5nZUgAQgYKBGJvZHkiWQoHQ29udGVudBIMCgR0ZXh0GAEgASgJEioKC2F0dGFjaG1lbnRzGAIgAygLMhUucGFybGV5LnYxLkF0dGFjaG1lbnQSFAoMcmVwbHlfdG9fc2VxGAMgASgNIoUBCgpBdHRhY2htZW50EhAKCG1lZGlhX2lkGAEgASgJEhIKCm1lZGlhX3R5cGUYAiABKAkSDAoEc2l6ZRgDIAEoDRINCgV3aWR0aBgEIAEoDRIOCgZoZWlnaHQYBSABKA0SEQoJdGh1bWJuYWlsGAYgASgMEhEKCWZpbGVfbmFtZRgHIAEoCSJQChBNZW1iZXJzaGlwQ2hhbmdlEg0KBWFkZGVkGAEgAygJEg8KB3JlbW92ZWQYAiADKAkSEgoFdGl0bGUYAyABKAlIAIgBAUIICgZfdGl0bGUiWwoGQ3Vyc29yEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEhUKDWRlbGl2ZXJlZF9zZXEYAyABKA0SEAoIcmVhZF9zZXEYBCABKA0ipgIKDENvbnZlcnNhdGlvbhIXCg9jb252ZXJzYXRpb25faWQYASABKAkSKQoEa2luZBgCIAEoDjIbLnBhcmxleS52MS5Db252ZXJzYXRpb25LaW5kEg0KBXRpdGxlGAMgASgJEhAKCGhlYWRfc2VxGAQgASgNEhEKCWZsb29yX3NlcRgFIAEoDRIUCgxtZW1iZXJfY291bnQYBiABKA0SFQoNZGVsaXZlcmVkX3NlcRgHIAEoDRIQCghyZWFkX3NlcRgIIAEoDRIUCgx1bnJlYWRfY291bnQYCSABKA0SGwoTcGVlcnNfZGVsaXZlcmVkX3NlcRgKIAEoDRIWCg5wZWVyc19yZWFkX3NlcRgLIAEoDRIUCgxoZWFkX3RpbWVfbXMYDCABKAMiYAoIUHJlc2VuY2USDwoHdXNlcl9pZBgBIAEoCRItCgxhdmFpbGFiaWxpdHkYAiABKA4yFy5wYXJsZXkudjEuQXZhaWxhYmlsaXR5EhQKDGxhc3Rfc2Vlbl9tcxgDIAEoAypwChBDb252ZXJzYXRpb25LaW5kEiEKHUNPTlZFUlNBVElPTl9LSU5EX1VOU1BFQ0lGSUVEEAASHAoYQ09OVkVSU0FUSU9OX0tJTkRfRElSRUNUEAESGwoXQ09OVkVSU0FUSU9OX0tJTkRfR1JPVVAQAipfCgxBdmFpbGFiaWxpdHkSHAoYQVZBSUxBQklMSVRZX1VOU1BFQ0lGSUVEEAASFwoTQVZBSUxBQklMSVRZX09OTElORRABEhgKFEFWQUlMQUJJTElUWV9PRkZMSU5FEAJiBnByb3RvMw");
+  fileDesc("ChZwYXJsZXkvdjEvcmVjb3JkLnByb3RvEglwYXJsZXkudjEijwIKBlJlY29yZBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSCwoDc2VxGAIgASgNEhEKCXNlbmRlcl9pZBgDIAEoCRIRCgljbGllbnRfaWQYBCABKAwSDwoHdGltZV9tcxgFIAEoAxIPCgdvcmRpbmFsGAYgASgNEiUKB21lc3NhZ2UYByABKAsyEi5wYXJsZXkudjEuQ29udGVudEgAEjEKCm1lbWJlcnNoaXAYCCABKAsyGy5wYXJsZXkudjEuTWVtYmVyc2hpcENoYW5nZUgAEiUKB2VyYXN1cmUYCiABKAsyEi5wYXJsZXkudjEuRXJhc3VyZUgAEg4KBmVyYXNlZBgJIAEoCEIGCgRib2R5Ii4KB0VyYXN1cmUSIwoGcmFuZ2VzGAEgAygLMhMucGFybGV5LnYxLlNlcVJhbmdlIi8KCFNlcVJhbmdlEhEKCWZpcnN0X3NlcRgBIAEoDRIQCghsYXN0X3NlcRgCIAEoDSJZCgdDb250ZW50EgwKBHRleHQYASABKAkSKgoLYXR0YWNobWVudHMYAiADKAsyFS5wYXJsZXkudjEuQXR0YWNobWVudBIUCgxyZXBseV90b19zZXEYAyABKA0ihQEKCkF0dGFjaG1lbnQSEAoIbWVkaWFfaWQYASABKAkSEgoKbWVkaWFfdHlwZRgCIAEoCRIMCgRzaXplGAMgASgNEg0KBXdpZHRoGAQgASgNEg4KBmhlaWdodBgFIAEoDRIRCgl0aHVtYm5haWwYBiABKAwSEQoJZmlsZV9uYW1lGAcgASgJIlAKEE1lbWJlcnNoaXBDaGFuZ2USDQoFYWRkZWQYASADKAkSDwoHcmVtb3ZlZBgCIAMoCRISCgV0aXRsZRgDIAEoCUgAiAEBQggKBl90aXRsZSJbCgZDdXJzb3ISFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSFQoNZGVsaXZlcmVkX3NlcRgDIAEoDRIQCghyZWFkX3NlcRgEIAEoDSKmAgoMQ29udmVyc2F0aW9uEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRIpCgRraW5kGAIgASgOMhsucGFybGV5LnYxLkNvbnZlcnNhdGlvbktpbmQSDQoFdGl0bGUYAyABKAkSEAoIaGVhZF9zZXEYBCABKA0SEQoJZmxvb3Jfc2VxGAUgASgNEhQKDG1lbWJlcl9jb3VudBgGIAEoDRIVCg1kZWxpdmVyZWRfc2VxGAcgASgNEhAKCHJlYWRfc2VxGAggASgNEhQKDHVucmVhZF9jb3VudBgJIAEoDRIbChNwZWVyc19kZWxpdmVyZWRfc2VxGAogASgNEhYKDnBlZXJzX3JlYWRfc2VxGAsgASgNEhQKDGhlYWRfdGltZV9tcxgMIAEoAyJgCghQcmVzZW5jZRIPCgd1c2VyX2lkGAEgASgJEi0KDGF2YWlsYWJpbGl0eRgCIAEoDjIXLnBhcmxleS52MS5BdmFpbGFiaWxpdHkSFAoMbGFzdF9zZWVuX21zGAMgASgDKnAKEENvbnZlcnNhdGlvbktpbmQSIQodQ09OVkVSU0FUSU9OX0tJTkRfVU5TUEVDSUZJRUQQABIcChhDT05WRVJTQVRJT05fS0lORF9ESVJFQ1QQARIbChdDT05WRVJTQVRJT05fS0lORF9HUk9VUBACKl8KDEF2YWlsYWJpbGl0eRIcChhBVkFJTEFCSUxJVFlfVU5TUEVDSUZJRUQQABIXChNBVkFJTEFCSUxJVFlfT05MSU5FEAESGAoUQVZBSUxBQklMSVRZX09GRkxJTkUQAmIGcHJvdG8z");
 
 /**
- * One entry of a conversation's log. Immutable once committed, the same for every member.
+ * One entry of a conversation's log. Immutable once committed, the same for every member; only an erasure takes away what it says.
  *
  * @generated from message parley.v1.Record
  */
@@ -73,7 +73,21 @@ export type Record = Message<"parley.v1.Record"> & {
      */
     value: MembershipChange;
     case: "membership";
+  } | {
+    /**
+     * @generated from field: parley.v1.Erasure erasure = 10;
+     */
+    value: Erasure;
+    case: "erasure";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * What is left of it after the data of a user were erased. Of what that user caused sender_id and client_id are empty, and a message says
+   * nothing; of a membership change the user's name is left out. Seq, time and ordinal stay, so that nothing moves.
+   *
+   * @generated from field: bool erased = 9;
+   */
+  erased: boolean;
 };
 
 /**
@@ -82,6 +96,47 @@ export type Record = Message<"parley.v1.Record"> & {
  */
 export const RecordSchema: GenMessage<Record> = /*@__PURE__*/
   messageDesc(file_parley_v1_record, 0);
+
+/**
+ * Says to whoever has these records already that they are erased: forget who sent them and what they say. It has no sender.
+ *
+ * @generated from message parley.v1.Erasure
+ */
+export type Erasure = Message<"parley.v1.Erasure"> & {
+  /**
+   * @generated from field: repeated parley.v1.SeqRange ranges = 1;
+   */
+  ranges: SeqRange[];
+};
+
+/**
+ * Describes the message parley.v1.Erasure.
+ * Use `create(ErasureSchema)` to create a new message.
+ */
+export const ErasureSchema: GenMessage<Erasure> = /*@__PURE__*/
+  messageDesc(file_parley_v1_record, 1);
+
+/**
+ * @generated from message parley.v1.SeqRange
+ */
+export type SeqRange = Message<"parley.v1.SeqRange"> & {
+  /**
+   * @generated from field: uint32 first_seq = 1;
+   */
+  firstSeq: number;
+
+  /**
+   * @generated from field: uint32 last_seq = 2;
+   */
+  lastSeq: number;
+};
+
+/**
+ * Describes the message parley.v1.SeqRange.
+ * Use `create(SeqRangeSchema)` to create a new message.
+ */
+export const SeqRangeSchema: GenMessage<SeqRange> = /*@__PURE__*/
+  messageDesc(file_parley_v1_record, 2);
 
 /**
  * What a message says: text, images or both. One of them at least.
@@ -116,7 +171,7 @@ export type Content = Message<"parley.v1.Content"> & {
  * Use `create(ContentSchema)` to create a new message.
  */
 export const ContentSchema: GenMessage<Content> = /*@__PURE__*/
-  messageDesc(file_parley_v1_record, 1);
+  messageDesc(file_parley_v1_record, 3);
 
 /**
  * A file that was uploaded to the conversation before it was sent.
@@ -175,7 +230,7 @@ export type Attachment = Message<"parley.v1.Attachment"> & {
  * Use `create(AttachmentSchema)` to create a new message.
  */
 export const AttachmentSchema: GenMessage<Attachment> = /*@__PURE__*/
-  messageDesc(file_parley_v1_record, 2);
+  messageDesc(file_parley_v1_record, 4);
 
 /**
  * Who came, who went, what the group is called now.
@@ -206,7 +261,7 @@ export type MembershipChange = Message<"parley.v1.MembershipChange"> & {
  * Use `create(MembershipChangeSchema)` to create a new message.
  */
 export const MembershipChangeSchema: GenMessage<MembershipChange> = /*@__PURE__*/
-  messageDesc(file_parley_v1_record, 3);
+  messageDesc(file_parley_v1_record, 5);
 
 /**
  * How far a member has come. Both only grow, and read <= delivered <= the conversation's head.
@@ -240,7 +295,7 @@ export type Cursor = Message<"parley.v1.Cursor"> & {
  * Use `create(CursorSchema)` to create a new message.
  */
 export const CursorSchema: GenMessage<Cursor> = /*@__PURE__*/
-  messageDesc(file_parley_v1_record, 4);
+  messageDesc(file_parley_v1_record, 6);
 
 /**
  * A conversation as one of its members sees it. Who has left sees it as it was: the head is the record that removed them, the title
@@ -272,7 +327,8 @@ export type Conversation = Message<"parley.v1.Conversation"> & {
   headSeq: number;
 
   /**
-   * The first seq that this member may read (from its joining on) and that is still kept.
+   * The first seq that this member may read, from its joining on. What is no longer kept may end higher: History says so in its floor_seq
+   * where it is asked for records below.
    *
    * @generated from field: uint32 floor_seq = 5;
    */
@@ -328,7 +384,7 @@ export type Conversation = Message<"parley.v1.Conversation"> & {
  * Use `create(ConversationSchema)` to create a new message.
  */
 export const ConversationSchema: GenMessage<Conversation> = /*@__PURE__*/
-  messageDesc(file_parley_v1_record, 5);
+  messageDesc(file_parley_v1_record, 7);
 
 /**
  * @generated from message parley.v1.Presence
@@ -357,7 +413,7 @@ export type Presence = Message<"parley.v1.Presence"> & {
  * Use `create(PresenceSchema)` to create a new message.
  */
 export const PresenceSchema: GenMessage<Presence> = /*@__PURE__*/
-  messageDesc(file_parley_v1_record, 6);
+  messageDesc(file_parley_v1_record, 8);
 
 /**
  * @generated from enum parley.v1.ConversationKind

@@ -6,13 +6,61 @@ import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegen
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { CreateGroupRequest as CreateGroupRequest$1, CreateGroupResponse as CreateGroupResponse$1, UpdateGroupRequest as UpdateGroupRequest$1, UpdateGroupResponse as UpdateGroupResponse$1 } from "../../v1/chat_pb.ts";
 import { file_parley_v1_chat } from "../../v1/chat_pb.ts";
+import type { SeqRange } from "../../v1/record_pb.ts";
+import { file_parley_v1_record } from "../../v1/record_pb.ts";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file parley/delivery/v1/delivery.proto.
  */
 export const file_parley_delivery_v1_delivery: GenFile = /*@__PURE__*/
-  fileDesc("CiFwYXJsZXkvZGVsaXZlcnkvdjEvZGVsaXZlcnkucHJvdG8SEnBhcmxleS5kZWxpdmVyeS52MSJECg9FeGNoYW5nZVJlcXVlc3QSMQoKb3BlcmF0aW9ucxgBIAMoCzIdLnBhcmxleS5kZWxpdmVyeS52MS5PcGVyYXRpb24iuwIKCU9wZXJhdGlvbhIUCgxvcGVyYXRpb25faWQYASABKA0SDwoHdXNlcl9pZBgCIAEoCRIOCgZvcmlnaW4YAyABKAkSFwoPY29udmVyc2F0aW9uX2lkGAQgASgJEigKBHNlbmQYBSABKAsyGC5wYXJsZXkuZGVsaXZlcnkudjEuU2VuZEgAEjUKC21vdmVfY3Vyc29yGAYgASgLMh4ucGFybGV5LmRlbGl2ZXJ5LnYxLk1vdmVDdXJzb3JIABIsCgZ0eXBpbmcYByABKAsyGi5wYXJsZXkuZGVsaXZlcnkudjEuVHlwaW5nSAASDQoFZXBvY2gYCCABKAQSFQoNcmVmdXNhbHNfc2VlbhgJIAEoDRISCgV0cmFjZRgKIAEoDEgBiAEBQgsKCW9wZXJhdGlvbkIICgZfdHJhY2UiZwoEU2VuZBIRCgljbGllbnRfaWQYASABKAwSDwoHY29udGVudBgCIAEoDBIWCg5rbm93bl9oZWFkX3NlcRgDIAEoDRINCgVyZXRyeRgEIAEoCBIUCgxyZXBseV90b19zZXEYBSABKA0iNQoKTW92ZUN1cnNvchIVCg1kZWxpdmVyZWRfc2VxGAEgASgNEhAKCHJlYWRfc2VxGAIgASgNIggKBlR5cGluZyJBChBFeGNoYW5nZVJlc3BvbnNlEi0KCG91dGNvbWVzGAEgAygLMhsucGFybGV5LmRlbGl2ZXJ5LnYxLk91dGNvbWUi4wEKB091dGNvbWUSFAoMb3BlcmF0aW9uX2lkGAEgASgNEigKBHNlbnQYAiABKAsyGC5wYXJsZXkuZGVsaXZlcnkudjEuU2VudEgAEioKBW1vdmVkGAMgASgLMhkucGFybGV5LmRlbGl2ZXJ5LnYxLk1vdmVkSAASLgoHcmVmdXNlZBgEIAEoCzIbLnBhcmxleS5kZWxpdmVyeS52MS5SZWZ1c2VkSAASMQoJbm90X293bmVyGAUgASgLMhwucGFybGV5LmRlbGl2ZXJ5LnYxLk5vdE93bmVySABCCQoHb3V0Y29tZSIKCghOb3RPd25lciI3CgRTZW50EgsKA3NlcRgBIAEoDRIPCgd0aW1lX21zGAIgASgDEhEKCWR1cGxpY2F0ZRgDIAEoCCIwCgVNb3ZlZBIVCg1kZWxpdmVyZWRfc2VxGAEgASgNEhAKCHJlYWRfc2VxGAIgASgNIkAKB1JlZnVzZWQSDAoEY29kZRgBIAEoDRIPCgdtZXNzYWdlGAIgASgJEhYKDnJldHJ5X2FmdGVyX21zGAMgASgNIlUKEkNyZWF0ZUdyb3VwUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEi4KB3JlcXVlc3QYAiABKAsyHS5wYXJsZXkudjEuQ3JlYXRlR3JvdXBSZXF1ZXN0IkcKE0NyZWF0ZUdyb3VwUmVzcG9uc2USMAoIcmVzcG9uc2UYASABKAsyHi5wYXJsZXkudjEuQ3JlYXRlR3JvdXBSZXNwb25zZSJVChJVcGRhdGVHcm91cFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIuCgdyZXF1ZXN0GAIgASgLMh0ucGFybGV5LnYxLlVwZGF0ZUdyb3VwUmVxdWVzdCJHChNVcGRhdGVHcm91cFJlc3BvbnNlEjAKCHJlc3BvbnNlGAEgASgLMh4ucGFybGV5LnYxLlVwZGF0ZUdyb3VwUmVzcG9uc2UiNQoaSW5zcGVjdENvbnZlcnNhdGlvblJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJIpUBChtJbnNwZWN0Q29udmVyc2F0aW9uUmVzcG9uc2USDQoFc2hhcmQYASABKA0SDQoFZXBvY2gYAiABKAQSDgoGdGFraW5nGAMgASgIEg4KBmxvYWRlZBgEIAEoCBIQCghoZWFkX3NlcRgFIAEoDRIVCg1jb21taXR0ZWRfc2VxGAYgASgNEg8KB3dhaXRpbmcYByABKA0iMAoPUGluU2hhcmRSZXF1ZXN0Eg0KBXNoYXJkGAEgASgNEg4KBnBpbm5lZBgCIAEoCCISChBQaW5TaGFyZFJlc3BvbnNlMvsDCg9EZWxpdmVyeVNlcnZpY2USWQoIRXhjaGFuZ2USIy5wYXJsZXkuZGVsaXZlcnkudjEuRXhjaGFuZ2VSZXF1ZXN0GiQucGFybGV5LmRlbGl2ZXJ5LnYxLkV4Y2hhbmdlUmVzcG9uc2UoATABEl4KC0NyZWF0ZUdyb3VwEiYucGFybGV5LmRlbGl2ZXJ5LnYxLkNyZWF0ZUdyb3VwUmVxdWVzdBonLnBhcmxleS5kZWxpdmVyeS52MS5DcmVhdGVHcm91cFJlc3BvbnNlEl4KC1VwZGF0ZUdyb3VwEiYucGFybGV5LmRlbGl2ZXJ5LnYxLlVwZGF0ZUdyb3VwUmVxdWVzdBonLnBhcmxleS5kZWxpdmVyeS52MS5VcGRhdGVHcm91cFJlc3BvbnNlEnYKE0luc3BlY3RDb252ZXJzYXRpb24SLi5wYXJsZXkuZGVsaXZlcnkudjEuSW5zcGVjdENvbnZlcnNhdGlvblJlcXVlc3QaLy5wYXJsZXkuZGVsaXZlcnkudjEuSW5zcGVjdENvbnZlcnNhdGlvblJlc3BvbnNlElUKCFBpblNoYXJkEiMucGFybGV5LmRlbGl2ZXJ5LnYxLlBpblNoYXJkUmVxdWVzdBokLnBhcmxleS5kZWxpdmVyeS52MS5QaW5TaGFyZFJlc3BvbnNlYgZwcm90bzM", [file_parley_v1_chat]);
+  fileDesc("CiFwYXJsZXkvZGVsaXZlcnkvdjEvZGVsaXZlcnkucHJvdG8SEnBhcmxleS5kZWxpdmVyeS52MSJjChJFcmFzZU1lbWJlclJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSIwoGZXJhc2VkGAMgAygLMhMucGFybGV5LnYxLlNlcVJhbmdlIicKE0VyYXNlTWVtYmVyUmVzcG9uc2USEAoIaGVhZF9zZXEYASABKA0iRAoPRXhjaGFuZ2VSZXF1ZXN0EjEKCm9wZXJhdGlvbnMYASADKAsyHS5wYXJsZXkuZGVsaXZlcnkudjEuT3BlcmF0aW9uIrsCCglPcGVyYXRpb24SFAoMb3BlcmF0aW9uX2lkGAEgASgNEg8KB3VzZXJfaWQYAiABKAkSDgoGb3JpZ2luGAMgASgJEhcKD2NvbnZlcnNhdGlvbl9pZBgEIAEoCRIoCgRzZW5kGAUgASgLMhgucGFybGV5LmRlbGl2ZXJ5LnYxLlNlbmRIABI1Cgttb3ZlX2N1cnNvchgGIAEoCzIeLnBhcmxleS5kZWxpdmVyeS52MS5Nb3ZlQ3Vyc29ySAASLAoGdHlwaW5nGAcgASgLMhoucGFybGV5LmRlbGl2ZXJ5LnYxLlR5cGluZ0gAEg0KBWVwb2NoGAggASgEEhUKDXJlZnVzYWxzX3NlZW4YCSABKA0SEgoFdHJhY2UYCiABKAxIAYgBAUILCglvcGVyYXRpb25CCAoGX3RyYWNlImcKBFNlbmQSEQoJY2xpZW50X2lkGAEgASgMEg8KB2NvbnRlbnQYAiABKAwSFgoOa25vd25faGVhZF9zZXEYAyABKA0SDQoFcmV0cnkYBCABKAgSFAoMcmVwbHlfdG9fc2VxGAUgASgNIjUKCk1vdmVDdXJzb3ISFQoNZGVsaXZlcmVkX3NlcRgBIAEoDRIQCghyZWFkX3NlcRgCIAEoDSIICgZUeXBpbmciQQoQRXhjaGFuZ2VSZXNwb25zZRItCghvdXRjb21lcxgBIAMoCzIbLnBhcmxleS5kZWxpdmVyeS52MS5PdXRjb21lIuMBCgdPdXRjb21lEhQKDG9wZXJhdGlvbl9pZBgBIAEoDRIoCgRzZW50GAIgASgLMhgucGFybGV5LmRlbGl2ZXJ5LnYxLlNlbnRIABIqCgVtb3ZlZBgDIAEoCzIZLnBhcmxleS5kZWxpdmVyeS52MS5Nb3ZlZEgAEi4KB3JlZnVzZWQYBCABKAsyGy5wYXJsZXkuZGVsaXZlcnkudjEuUmVmdXNlZEgAEjEKCW5vdF9vd25lchgFIAEoCzIcLnBhcmxleS5kZWxpdmVyeS52MS5Ob3RPd25lckgAQgkKB291dGNvbWUiCgoITm90T3duZXIiNwoEU2VudBILCgNzZXEYASABKA0SDwoHdGltZV9tcxgCIAEoAxIRCglkdXBsaWNhdGUYAyABKAgiMAoFTW92ZWQSFQoNZGVsaXZlcmVkX3NlcRgBIAEoDRIQCghyZWFkX3NlcRgCIAEoDSJACgdSZWZ1c2VkEgwKBGNvZGUYASABKA0SDwoHbWVzc2FnZRgCIAEoCRIWCg5yZXRyeV9hZnRlcl9tcxgDIAEoDSJVChJDcmVhdGVHcm91cFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIuCgdyZXF1ZXN0GAIgASgLMh0ucGFybGV5LnYxLkNyZWF0ZUdyb3VwUmVxdWVzdCJHChNDcmVhdGVHcm91cFJlc3BvbnNlEjAKCHJlc3BvbnNlGAEgASgLMh4ucGFybGV5LnYxLkNyZWF0ZUdyb3VwUmVzcG9uc2UiVQoSVXBkYXRlR3JvdXBSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSLgoHcmVxdWVzdBgCIAEoCzIdLnBhcmxleS52MS5VcGRhdGVHcm91cFJlcXVlc3QiRwoTVXBkYXRlR3JvdXBSZXNwb25zZRIwCghyZXNwb25zZRgBIAEoCzIeLnBhcmxleS52MS5VcGRhdGVHcm91cFJlc3BvbnNlIjUKGkluc3BlY3RDb252ZXJzYXRpb25SZXF1ZXN0EhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCSKVAQobSW5zcGVjdENvbnZlcnNhdGlvblJlc3BvbnNlEg0KBXNoYXJkGAEgASgNEg0KBWVwb2NoGAIgASgEEg4KBnRha2luZxgDIAEoCBIOCgZsb2FkZWQYBCABKAgSEAoIaGVhZF9zZXEYBSABKA0SFQoNY29tbWl0dGVkX3NlcRgGIAEoDRIPCgd3YWl0aW5nGAcgASgNIjAKD1BpblNoYXJkUmVxdWVzdBINCgVzaGFyZBgBIAEoDRIOCgZwaW5uZWQYAiABKAgiEgoQUGluU2hhcmRSZXNwb25zZTLbBAoPRGVsaXZlcnlTZXJ2aWNlElkKCEV4Y2hhbmdlEiMucGFybGV5LmRlbGl2ZXJ5LnYxLkV4Y2hhbmdlUmVxdWVzdBokLnBhcmxleS5kZWxpdmVyeS52MS5FeGNoYW5nZVJlc3BvbnNlKAEwARJeCgtDcmVhdGVHcm91cBImLnBhcmxleS5kZWxpdmVyeS52MS5DcmVhdGVHcm91cFJlcXVlc3QaJy5wYXJsZXkuZGVsaXZlcnkudjEuQ3JlYXRlR3JvdXBSZXNwb25zZRJeCgtVcGRhdGVHcm91cBImLnBhcmxleS5kZWxpdmVyeS52MS5VcGRhdGVHcm91cFJlcXVlc3QaJy5wYXJsZXkuZGVsaXZlcnkudjEuVXBkYXRlR3JvdXBSZXNwb25zZRJ2ChNJbnNwZWN0Q29udmVyc2F0aW9uEi4ucGFybGV5LmRlbGl2ZXJ5LnYxLkluc3BlY3RDb252ZXJzYXRpb25SZXF1ZXN0Gi8ucGFybGV5LmRlbGl2ZXJ5LnYxLkluc3BlY3RDb252ZXJzYXRpb25SZXNwb25zZRJVCghQaW5TaGFyZBIjLnBhcmxleS5kZWxpdmVyeS52MS5QaW5TaGFyZFJlcXVlc3QaJC5wYXJsZXkuZGVsaXZlcnkudjEuUGluU2hhcmRSZXNwb25zZRJeCgtFcmFzZU1lbWJlchImLnBhcmxleS5kZWxpdmVyeS52MS5FcmFzZU1lbWJlclJlcXVlc3QaJy5wYXJsZXkuZGVsaXZlcnkudjEuRXJhc2VNZW1iZXJSZXNwb25zZWIGcHJvdG8z", [file_parley_v1_chat, file_parley_v1_record]);
+
+/**
+ * @generated from message parley.delivery.v1.EraseMemberRequest
+ */
+export type EraseMemberRequest = Message<"parley.delivery.v1.EraseMemberRequest"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+
+  /**
+   * At most 10,000.
+   *
+   * @generated from field: repeated parley.v1.SeqRange erased = 3;
+   */
+  erased: SeqRange[];
+};
+
+/**
+ * Describes the message parley.delivery.v1.EraseMemberRequest.
+ * Use `create(EraseMemberRequestSchema)` to create a new message.
+ */
+export const EraseMemberRequestSchema: GenMessage<EraseMemberRequest> = /*@__PURE__*/
+  messageDesc(file_parley_delivery_v1_delivery, 0);
+
+/**
+ * @generated from message parley.delivery.v1.EraseMemberResponse
+ */
+export type EraseMemberResponse = Message<"parley.delivery.v1.EraseMemberResponse"> & {
+  /**
+   * @generated from field: uint32 head_seq = 1;
+   */
+  headSeq: number;
+};
+
+/**
+ * Describes the message parley.delivery.v1.EraseMemberResponse.
+ * Use `create(EraseMemberResponseSchema)` to create a new message.
+ */
+export const EraseMemberResponseSchema: GenMessage<EraseMemberResponse> = /*@__PURE__*/
+  messageDesc(file_parley_delivery_v1_delivery, 1);
 
 /**
  * @generated from message parley.delivery.v1.ExchangeRequest
@@ -29,7 +77,7 @@ export type ExchangeRequest = Message<"parley.delivery.v1.ExchangeRequest"> & {
  * Use `create(ExchangeRequestSchema)` to create a new message.
  */
 export const ExchangeRequestSchema: GenMessage<ExchangeRequest> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 0);
+  messageDesc(file_parley_delivery_v1_delivery, 2);
 
 /**
  * @generated from message parley.delivery.v1.Operation
@@ -114,7 +162,7 @@ export type Operation = Message<"parley.delivery.v1.Operation"> & {
  * Use `create(OperationSchema)` to create a new message.
  */
 export const OperationSchema: GenMessage<Operation> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 1);
+  messageDesc(file_parley_delivery_v1_delivery, 3);
 
 /**
  * @generated from message parley.delivery.v1.Send
@@ -155,7 +203,7 @@ export type Send = Message<"parley.delivery.v1.Send"> & {
  * Use `create(SendSchema)` to create a new message.
  */
 export const SendSchema: GenMessage<Send> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 2);
+  messageDesc(file_parley_delivery_v1_delivery, 4);
 
 /**
  * @generated from message parley.delivery.v1.MoveCursor
@@ -177,7 +225,7 @@ export type MoveCursor = Message<"parley.delivery.v1.MoveCursor"> & {
  * Use `create(MoveCursorSchema)` to create a new message.
  */
 export const MoveCursorSchema: GenMessage<MoveCursor> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 3);
+  messageDesc(file_parley_delivery_v1_delivery, 5);
 
 /**
  * @generated from message parley.delivery.v1.Typing
@@ -190,7 +238,7 @@ export type Typing = Message<"parley.delivery.v1.Typing"> & {
  * Use `create(TypingSchema)` to create a new message.
  */
 export const TypingSchema: GenMessage<Typing> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 4);
+  messageDesc(file_parley_delivery_v1_delivery, 6);
 
 /**
  * @generated from message parley.delivery.v1.ExchangeResponse
@@ -207,7 +255,7 @@ export type ExchangeResponse = Message<"parley.delivery.v1.ExchangeResponse"> & 
  * Use `create(ExchangeResponseSchema)` to create a new message.
  */
 export const ExchangeResponseSchema: GenMessage<ExchangeResponse> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 5);
+  messageDesc(file_parley_delivery_v1_delivery, 7);
 
 /**
  * @generated from message parley.delivery.v1.Outcome
@@ -257,7 +305,7 @@ export type Outcome = Message<"parley.delivery.v1.Outcome"> & {
  * Use `create(OutcomeSchema)` to create a new message.
  */
 export const OutcomeSchema: GenMessage<Outcome> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 6);
+  messageDesc(file_parley_delivery_v1_delivery, 8);
 
 /**
  * @generated from message parley.delivery.v1.NotOwner
@@ -270,7 +318,7 @@ export type NotOwner = Message<"parley.delivery.v1.NotOwner"> & {
  * Use `create(NotOwnerSchema)` to create a new message.
  */
 export const NotOwnerSchema: GenMessage<NotOwner> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 7);
+  messageDesc(file_parley_delivery_v1_delivery, 9);
 
 /**
  * @generated from message parley.delivery.v1.Sent
@@ -297,7 +345,7 @@ export type Sent = Message<"parley.delivery.v1.Sent"> & {
  * Use `create(SentSchema)` to create a new message.
  */
 export const SentSchema: GenMessage<Sent> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 8);
+  messageDesc(file_parley_delivery_v1_delivery, 10);
 
 /**
  * @generated from message parley.delivery.v1.Moved
@@ -319,7 +367,7 @@ export type Moved = Message<"parley.delivery.v1.Moved"> & {
  * Use `create(MovedSchema)` to create a new message.
  */
 export const MovedSchema: GenMessage<Moved> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 9);
+  messageDesc(file_parley_delivery_v1_delivery, 11);
 
 /**
  * @generated from message parley.delivery.v1.Refused
@@ -350,7 +398,7 @@ export type Refused = Message<"parley.delivery.v1.Refused"> & {
  * Use `create(RefusedSchema)` to create a new message.
  */
 export const RefusedSchema: GenMessage<Refused> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 10);
+  messageDesc(file_parley_delivery_v1_delivery, 12);
 
 /**
  * @generated from message parley.delivery.v1.CreateGroupRequest
@@ -372,7 +420,7 @@ export type CreateGroupRequest = Message<"parley.delivery.v1.CreateGroupRequest"
  * Use `create(CreateGroupRequestSchema)` to create a new message.
  */
 export const CreateGroupRequestSchema: GenMessage<CreateGroupRequest> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 11);
+  messageDesc(file_parley_delivery_v1_delivery, 13);
 
 /**
  * @generated from message parley.delivery.v1.CreateGroupResponse
@@ -389,7 +437,7 @@ export type CreateGroupResponse = Message<"parley.delivery.v1.CreateGroupRespons
  * Use `create(CreateGroupResponseSchema)` to create a new message.
  */
 export const CreateGroupResponseSchema: GenMessage<CreateGroupResponse> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 12);
+  messageDesc(file_parley_delivery_v1_delivery, 14);
 
 /**
  * @generated from message parley.delivery.v1.UpdateGroupRequest
@@ -411,7 +459,7 @@ export type UpdateGroupRequest = Message<"parley.delivery.v1.UpdateGroupRequest"
  * Use `create(UpdateGroupRequestSchema)` to create a new message.
  */
 export const UpdateGroupRequestSchema: GenMessage<UpdateGroupRequest> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 13);
+  messageDesc(file_parley_delivery_v1_delivery, 15);
 
 /**
  * @generated from message parley.delivery.v1.UpdateGroupResponse
@@ -428,7 +476,7 @@ export type UpdateGroupResponse = Message<"parley.delivery.v1.UpdateGroupRespons
  * Use `create(UpdateGroupResponseSchema)` to create a new message.
  */
 export const UpdateGroupResponseSchema: GenMessage<UpdateGroupResponse> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 14);
+  messageDesc(file_parley_delivery_v1_delivery, 16);
 
 /**
  * @generated from message parley.delivery.v1.InspectConversationRequest
@@ -445,7 +493,7 @@ export type InspectConversationRequest = Message<"parley.delivery.v1.InspectConv
  * Use `create(InspectConversationRequestSchema)` to create a new message.
  */
 export const InspectConversationRequestSchema: GenMessage<InspectConversationRequest> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 15);
+  messageDesc(file_parley_delivery_v1_delivery, 17);
 
 /**
  * @generated from message parley.delivery.v1.InspectConversationResponse
@@ -504,7 +552,7 @@ export type InspectConversationResponse = Message<"parley.delivery.v1.InspectCon
  * Use `create(InspectConversationResponseSchema)` to create a new message.
  */
 export const InspectConversationResponseSchema: GenMessage<InspectConversationResponse> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 16);
+  messageDesc(file_parley_delivery_v1_delivery, 18);
 
 /**
  * @generated from message parley.delivery.v1.PinShardRequest
@@ -528,7 +576,7 @@ export type PinShardRequest = Message<"parley.delivery.v1.PinShardRequest"> & {
  * Use `create(PinShardRequestSchema)` to create a new message.
  */
 export const PinShardRequestSchema: GenMessage<PinShardRequest> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 17);
+  messageDesc(file_parley_delivery_v1_delivery, 19);
 
 /**
  * @generated from message parley.delivery.v1.PinShardResponse
@@ -541,7 +589,7 @@ export type PinShardResponse = Message<"parley.delivery.v1.PinShardResponse"> & 
  * Use `create(PinShardResponseSchema)` to create a new message.
  */
 export const PinShardResponseSchema: GenMessage<PinShardResponse> = /*@__PURE__*/
-  messageDesc(file_parley_delivery_v1_delivery, 18);
+  messageDesc(file_parley_delivery_v1_delivery, 20);
 
 /**
  * Owns conversations: membership, order, duplicates, commit, fan-out, cursors. A conversation belongs to a shard, a shard to one
@@ -600,6 +648,17 @@ export const DeliveryService: GenService<{
     methodKind: "unary";
     input: typeof PinShardRequestSchema;
     output: typeof PinShardResponseSchema;
+  },
+  /**
+   * From when this is answered a user whom storage has marked as erased writes nothing here any more: leaves the group, or makes the direct
+   * conversation one that nobody writes to. Then, where ranges are named, tells all members that those records are erased. May come again.
+   *
+   * @generated from rpc parley.delivery.v1.DeliveryService.EraseMember
+   */
+  eraseMember: {
+    methodKind: "unary";
+    input: typeof EraseMemberRequestSchema;
+    output: typeof EraseMemberResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_parley_delivery_v1_delivery, 0);

@@ -4,6 +4,8 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { ErasureReceipt } from "../../storage/v1/storage_pb.ts";
+import { file_parley_storage_v1_storage } from "../../storage/v1/storage_pb.ts";
 import type { Presence, Record } from "../../v1/record_pb.ts";
 import { file_parley_v1_record } from "../../v1/record_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
@@ -12,7 +14,50 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file parley/gateway/v1/gateway.proto.
  */
 export const file_parley_gateway_v1_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wYXJsZXkvZ2F0ZXdheS92MS9nYXRld2F5LnByb3RvEhFwYXJsZXkuZ2F0ZXdheS52MSKnAQoWTGlzdENvbm5lY3Rpb25zUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhgKEGFmdGVyX2Nvbm5lY3Rpb24YAiABKA0SDQoFbGltaXQYAyABKA0SEgoKZ2F0ZXdheV9pZBgEIAEoCRIUCgxhbGxfZ2F0ZXdheXMYBSABKAgSFwoPY29udmVyc2F0aW9uX2lkGAYgASgJEhAKCHVzZXJfaWRzGAcgAygJIo8BChdMaXN0Q29ubmVjdGlvbnNSZXNwb25zZRIyCgtjb25uZWN0aW9ucxgBIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLkNvbm5lY3Rpb24SDQoFdG90YWwYAiABKA0SMQoKdW5hbnN3ZXJlZBgDIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLlVuYW5zd2VyZWQi4gEKCkNvbm5lY3Rpb24SEgoKY29ubmVjdGlvbhgBIAEoDRIPCgd1c2VyX2lkGAIgASgJEhEKCWRldmljZV9pZBgDIAEoCRIMCgRraW5kGAQgASgJEhAKCHNpbmNlX21zGAUgASgDEhQKDG91dGJveF9ieXRlcxgGIAEoDRIWCg5yZW1vdGVfYWRkcmVzcxgHIAEoCRISCgpnYXRld2F5X2lkGAggASgJEg0KBXN0YWdlGAkgASgJEisKB3VuYWNrZWQYCiABKAsyGi5wYXJsZXkuZ2F0ZXdheS52MS5VbmFja2VkIkoKB1VuYWNrZWQSEAoIZnJvbV9zZXEYASABKA0SDgoGdG9fc2VxGAIgASgNEg4KBmZvcl9tcxgDIAEoDRINCgV0cmllcxgEIAEoDSJBCgpVbmFuc3dlcmVkEg8KB3NlcnZpY2UYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkiRgoRRGlzY29ubmVjdFJlcXVlc3QSEQoHdXNlcl9pZBgBIAEoCUgAEhQKCmNvbm5lY3Rpb24YAiABKA1IAEIICgZ0YXJnZXQiIwoSRGlzY29ubmVjdFJlc3BvbnNlEg0KBWVuZGVkGAEgASgNIjUKDERyYWluUmVxdWVzdBIRCglzcHJlYWRfbXMYASABKA0SEgoKZ2F0ZXdheV9pZBgCIAEoCSIeCg1EcmFpblJlc3BvbnNlEg0KBWVuZGVkGAEgASgNIhYKFExpc3RQcm9jZXNzZXNSZXF1ZXN0IkYKFUxpc3RQcm9jZXNzZXNSZXNwb25zZRItCglwcm9jZXNzZXMYASADKAsyGi5wYXJsZXkuZ2F0ZXdheS52MS5Qcm9jZXNzIpYBCgdQcm9jZXNzEg8KB3NlcnZpY2UYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIMCgRuYW1lGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSDgoGcmVnaW9uGAUgASgJEhAKCGRyYWluaW5nGAYgASgIEg4KBnNoYXJkcxgHIAEoDRIVCg1waW5uZWRfc2hhcmRzGAggAygNIiEKDkdldFVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAki0QEKD0dldFVzZXJSZXNwb25zZRIlCghwcmVzZW5jZRgBIAEoCzITLnBhcmxleS52MS5QcmVzZW5jZRIwCghzZXNzaW9ucxgCIAMoCzIeLnBhcmxleS5nYXRld2F5LnYxLlVzZXJTZXNzaW9uEjIKC2Nvbm5lY3Rpb25zGAMgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuQ29ubmVjdGlvbhIxCgp1bmFuc3dlcmVkGAQgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuVW5hbnN3ZXJlZCKAAQoLVXNlclNlc3Npb24SGgoSc2Vzc2lvbl9wcm9jZXNzX2lkGAEgASgJEhIKCmdhdGV3YXlfaWQYAiABKAkSGgoSZ2F0ZXdheV9wcm9jZXNzX2lkGAMgASgJEhIKCmNvbm5lY3Rpb24YBCABKA0SEQoJZGV2aWNlX2lkGAUgASgJIkYKD0dldFNoYXJkUmVxdWVzdBIPCgVzaGFyZBgBIAEoDUgAEhkKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUgAQgcKBXdoaWNoIjsKEEdldFNoYXJkUmVzcG9uc2USJwoFc2hhcmQYASABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZCKiAQoFU2hhcmQSDQoFc2hhcmQYASABKA0SDQoFY291bnQYAiABKA0SEAoIb3duZXJfaWQYAyABKAkSDQoFZXBvY2gYBCABKAQSFQoNb3duZXJfcHJlc2VudBgFIAEoCBIWCg5vd25lcl9kcmFpbmluZxgGIAEoCBIVCg1vd25lcl9hZGRyZXNzGAcgASgJEhQKDHBpbm5lZF90b19pZBgIIAEoCSJvChBNb3ZlU2hhcmRSZXF1ZXN0Eg8KBXNoYXJkGAEgASgNSAASGQoPY29udmVyc2F0aW9uX2lkGAIgASgJSAASFQoNdG9fcHJvY2Vzc19pZBgDIAEoCRIPCgd3YWl0X21zGAQgASgNQgcKBXdoaWNoImYKEU1vdmVTaGFyZFJlc3BvbnNlEigKBmJlZm9yZRgBIAEoCzIYLnBhcmxleS5nYXRld2F5LnYxLlNoYXJkEicKBXNoYXJkGAIgASgLMhgucGFybGV5LmdhdGV3YXkudjEuU2hhcmQicAoOUmVhZExvZ1JlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEhEKCWFmdGVyX3NlcRgCIAEoDRISCgpiZWZvcmVfc2VxGAMgASgNEg0KBWxpbWl0GAQgASgNEg8KB2NvbnRlbnQYBSABKAgiRwoPUmVhZExvZ1Jlc3BvbnNlEiIKB3JlY29yZHMYASADKAsyES5wYXJsZXkudjEuUmVjb3JkEhAKCGhlYWRfc2VxGAIgASgNIpcBChVFeHBsYWluTWVzc2FnZVJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEg0KA3NlcRgCIAEoDUgAEisKBHNlbmQYAyABKAsyGy5wYXJsZXkuZ2F0ZXdheS52MS5TZW5kTmFtZUgAEg8KB3VzZXJfaWQYBCABKAkSDQoFbGltaXQYBSABKA1CCQoHbWVzc2FnZSIwCghTZW5kTmFtZRIRCglzZW5kZXJfaWQYASABKAkSEQoJY2xpZW50X2lkGAIgASgMIvcCChZFeHBsYWluTWVzc2FnZVJlc3BvbnNlEi4KBXN0YXRlGAEgASgOMh8ucGFybGV5LmdhdGV3YXkudjEuTWVzc2FnZVN0YXRlEg8KB3N1bW1hcnkYAiABKAkSIQoGcmVjb3JkGAMgASgLMhEucGFybGV5LnYxLlJlY29yZBIQCghoZWFkX3NlcRgEIAEoDRIUCgxtZW1iZXJfY291bnQYBSABKA0SJwoFc2hhcmQYBiABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZBIrCgVvd25lchgHIAEoCzIcLnBhcmxleS5nYXRld2F5LnYxLk93bmVyVmlldxIuCgdtZW1iZXJzGAggAygLMh0ucGFybGV5LmdhdGV3YXkudjEuTWVtYmVyVmlldxIYChBtZW1iZXJzX2xlZnRfb3V0GAkgASgNEjEKCnVuYW5zd2VyZWQYCiADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5VbmFuc3dlcmVkImUKCU93bmVyVmlldxIOCgZ0YWtpbmcYASABKAgSDgoGbG9hZGVkGAIgASgIEhAKCGhlYWRfc2VxGAMgASgNEhUKDWNvbW1pdHRlZF9zZXEYBCABKA0SDwoHd2FpdGluZxgFIAEoDSK0AgoKTWVtYmVyVmlldxIPCgd1c2VyX2lkGAEgASgJEiUKBGZhdGUYAiABKA4yFy5wYXJsZXkuZ2F0ZXdheS52MS5GYXRlEhMKC2V4cGxhbmF0aW9uGAMgASgJEhEKCWZsb29yX3NlcRgEIAEoDRIQCghsZWZ0X3NlcRgFIAEoDRIVCg1kZWxpdmVyZWRfc2VxGAYgASgNEhAKCHJlYWRfc2VxGAcgASgNEiUKCHByZXNlbmNlGAggASgLMhMucGFybGV5LnYxLlByZXNlbmNlEjAKCHNlc3Npb25zGAkgAygLMh4ucGFybGV5LmdhdGV3YXkudjEuVXNlclNlc3Npb24SMgoLY29ubmVjdGlvbnMYCiADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5Db25uZWN0aW9uKnoKDE1lc3NhZ2VTdGF0ZRIdChlNRVNTQUdFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUTUVTU0FHRV9TVEFURV9BQlNFTlQQARIZChVNRVNTQUdFX1NUQVRFX1dSSVRURU4QAhIWChJNRVNTQUdFX1NUQVRFX1NFTlQQAyrCAQoERmF0ZRIUChBGQVRFX1VOU1BFQ0lGSUVEEAASEwoPRkFURV9OT1RfVEhFSVJTEAESDQoJRkFURV9SRUFEEAISEgoORkFURV9ERUxJVkVSRUQQAxIRCg1GQVRFX05PVF9TRU5UEAQSEAoMRkFURV9PRkZMSU5FEAUSEAoMRkFURV9VTkFDS0VEEAYSDwoLRkFURV9VTlRPTEQQBxISCg5GQVRFX1VOUkVBQ0hFRBAIEhAKDEZBVEVfVU5LTk9XThAJMr0GCg5HYXRld2F5U2VydmljZRJoCg9MaXN0Q29ubmVjdGlvbnMSKS5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0Q29ubmVjdGlvbnNSZXF1ZXN0GioucGFybGV5LmdhdGV3YXkudjEuTGlzdENvbm5lY3Rpb25zUmVzcG9uc2USWQoKRGlzY29ubmVjdBIkLnBhcmxleS5nYXRld2F5LnYxLkRpc2Nvbm5lY3RSZXF1ZXN0GiUucGFybGV5LmdhdGV3YXkudjEuRGlzY29ubmVjdFJlc3BvbnNlEkoKBURyYWluEh8ucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXF1ZXN0GiAucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXNwb25zZRJiCg1MaXN0UHJvY2Vzc2VzEicucGFybGV5LmdhdGV3YXkudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaKC5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2USUAoHR2V0VXNlchIhLnBhcmxleS5nYXRld2F5LnYxLkdldFVzZXJSZXF1ZXN0GiIucGFybGV5LmdhdGV3YXkudjEuR2V0VXNlclJlc3BvbnNlElMKCEdldFNoYXJkEiIucGFybGV5LmdhdGV3YXkudjEuR2V0U2hhcmRSZXF1ZXN0GiMucGFybGV5LmdhdGV3YXkudjEuR2V0U2hhcmRSZXNwb25zZRJWCglNb3ZlU2hhcmQSIy5wYXJsZXkuZ2F0ZXdheS52MS5Nb3ZlU2hhcmRSZXF1ZXN0GiQucGFybGV5LmdhdGV3YXkudjEuTW92ZVNoYXJkUmVzcG9uc2USUAoHUmVhZExvZxIhLnBhcmxleS5nYXRld2F5LnYxLlJlYWRMb2dSZXF1ZXN0GiIucGFybGV5LmdhdGV3YXkudjEuUmVhZExvZ1Jlc3BvbnNlEmUKDkV4cGxhaW5NZXNzYWdlEigucGFybGV5LmdhdGV3YXkudjEuRXhwbGFpbk1lc3NhZ2VSZXF1ZXN0GikucGFybGV5LmdhdGV3YXkudjEuRXhwbGFpbk1lc3NhZ2VSZXNwb25zZWIGcHJvdG8z", [file_parley_v1_record]);
+  fileDesc("Ch9wYXJsZXkvZ2F0ZXdheS92MS9nYXRld2F5LnByb3RvEhFwYXJsZXkuZ2F0ZXdheS52MSIjChBFcmFzZVVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkiYwoRRXJhc2VVc2VyUmVzcG9uc2USGgoSY29udmVyc2F0aW9uc19sZWZ0GAEgASgNEjIKB3JlY2VpcHQYAiABKAsyIS5wYXJsZXkuc3RvcmFnZS52MS5FcmFzdXJlUmVjZWlwdCKnAQoWTGlzdENvbm5lY3Rpb25zUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhgKEGFmdGVyX2Nvbm5lY3Rpb24YAiABKA0SDQoFbGltaXQYAyABKA0SEgoKZ2F0ZXdheV9pZBgEIAEoCRIUCgxhbGxfZ2F0ZXdheXMYBSABKAgSFwoPY29udmVyc2F0aW9uX2lkGAYgASgJEhAKCHVzZXJfaWRzGAcgAygJIo8BChdMaXN0Q29ubmVjdGlvbnNSZXNwb25zZRIyCgtjb25uZWN0aW9ucxgBIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLkNvbm5lY3Rpb24SDQoFdG90YWwYAiABKA0SMQoKdW5hbnN3ZXJlZBgDIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLlVuYW5zd2VyZWQi4gEKCkNvbm5lY3Rpb24SEgoKY29ubmVjdGlvbhgBIAEoDRIPCgd1c2VyX2lkGAIgASgJEhEKCWRldmljZV9pZBgDIAEoCRIMCgRraW5kGAQgASgJEhAKCHNpbmNlX21zGAUgASgDEhQKDG91dGJveF9ieXRlcxgGIAEoDRIWCg5yZW1vdGVfYWRkcmVzcxgHIAEoCRISCgpnYXRld2F5X2lkGAggASgJEg0KBXN0YWdlGAkgASgJEisKB3VuYWNrZWQYCiABKAsyGi5wYXJsZXkuZ2F0ZXdheS52MS5VbmFja2VkIkoKB1VuYWNrZWQSEAoIZnJvbV9zZXEYASABKA0SDgoGdG9fc2VxGAIgASgNEg4KBmZvcl9tcxgDIAEoDRINCgV0cmllcxgEIAEoDSJBCgpVbmFuc3dlcmVkEg8KB3NlcnZpY2UYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkiRgoRRGlzY29ubmVjdFJlcXVlc3QSEQoHdXNlcl9pZBgBIAEoCUgAEhQKCmNvbm5lY3Rpb24YAiABKA1IAEIICgZ0YXJnZXQiIwoSRGlzY29ubmVjdFJlc3BvbnNlEg0KBWVuZGVkGAEgASgNIjUKDERyYWluUmVxdWVzdBIRCglzcHJlYWRfbXMYASABKA0SEgoKZ2F0ZXdheV9pZBgCIAEoCSIeCg1EcmFpblJlc3BvbnNlEg0KBWVuZGVkGAEgASgNIhYKFExpc3RQcm9jZXNzZXNSZXF1ZXN0IkYKFUxpc3RQcm9jZXNzZXNSZXNwb25zZRItCglwcm9jZXNzZXMYASADKAsyGi5wYXJsZXkuZ2F0ZXdheS52MS5Qcm9jZXNzIpYBCgdQcm9jZXNzEg8KB3NlcnZpY2UYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIMCgRuYW1lGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSDgoGcmVnaW9uGAUgASgJEhAKCGRyYWluaW5nGAYgASgIEg4KBnNoYXJkcxgHIAEoDRIVCg1waW5uZWRfc2hhcmRzGAggAygNIiEKDkdldFVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAki0QEKD0dldFVzZXJSZXNwb25zZRIlCghwcmVzZW5jZRgBIAEoCzITLnBhcmxleS52MS5QcmVzZW5jZRIwCghzZXNzaW9ucxgCIAMoCzIeLnBhcmxleS5nYXRld2F5LnYxLlVzZXJTZXNzaW9uEjIKC2Nvbm5lY3Rpb25zGAMgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuQ29ubmVjdGlvbhIxCgp1bmFuc3dlcmVkGAQgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuVW5hbnN3ZXJlZCKAAQoLVXNlclNlc3Npb24SGgoSc2Vzc2lvbl9wcm9jZXNzX2lkGAEgASgJEhIKCmdhdGV3YXlfaWQYAiABKAkSGgoSZ2F0ZXdheV9wcm9jZXNzX2lkGAMgASgJEhIKCmNvbm5lY3Rpb24YBCABKA0SEQoJZGV2aWNlX2lkGAUgASgJIkYKD0dldFNoYXJkUmVxdWVzdBIPCgVzaGFyZBgBIAEoDUgAEhkKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUgAQgcKBXdoaWNoIjsKEEdldFNoYXJkUmVzcG9uc2USJwoFc2hhcmQYASABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZCKiAQoFU2hhcmQSDQoFc2hhcmQYASABKA0SDQoFY291bnQYAiABKA0SEAoIb3duZXJfaWQYAyABKAkSDQoFZXBvY2gYBCABKAQSFQoNb3duZXJfcHJlc2VudBgFIAEoCBIWCg5vd25lcl9kcmFpbmluZxgGIAEoCBIVCg1vd25lcl9hZGRyZXNzGAcgASgJEhQKDHBpbm5lZF90b19pZBgIIAEoCSJvChBNb3ZlU2hhcmRSZXF1ZXN0Eg8KBXNoYXJkGAEgASgNSAASGQoPY29udmVyc2F0aW9uX2lkGAIgASgJSAASFQoNdG9fcHJvY2Vzc19pZBgDIAEoCRIPCgd3YWl0X21zGAQgASgNQgcKBXdoaWNoImYKEU1vdmVTaGFyZFJlc3BvbnNlEigKBmJlZm9yZRgBIAEoCzIYLnBhcmxleS5nYXRld2F5LnYxLlNoYXJkEicKBXNoYXJkGAIgASgLMhgucGFybGV5LmdhdGV3YXkudjEuU2hhcmQicAoOUmVhZExvZ1JlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEhEKCWFmdGVyX3NlcRgCIAEoDRISCgpiZWZvcmVfc2VxGAMgASgNEg0KBWxpbWl0GAQgASgNEg8KB2NvbnRlbnQYBSABKAgiRwoPUmVhZExvZ1Jlc3BvbnNlEiIKB3JlY29yZHMYASADKAsyES5wYXJsZXkudjEuUmVjb3JkEhAKCGhlYWRfc2VxGAIgASgNIpcBChVFeHBsYWluTWVzc2FnZVJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEg0KA3NlcRgCIAEoDUgAEisKBHNlbmQYAyABKAsyGy5wYXJsZXkuZ2F0ZXdheS52MS5TZW5kTmFtZUgAEg8KB3VzZXJfaWQYBCABKAkSDQoFbGltaXQYBSABKA1CCQoHbWVzc2FnZSIwCghTZW5kTmFtZRIRCglzZW5kZXJfaWQYASABKAkSEQoJY2xpZW50X2lkGAIgASgMIvcCChZFeHBsYWluTWVzc2FnZVJlc3BvbnNlEi4KBXN0YXRlGAEgASgOMh8ucGFybGV5LmdhdGV3YXkudjEuTWVzc2FnZVN0YXRlEg8KB3N1bW1hcnkYAiABKAkSIQoGcmVjb3JkGAMgASgLMhEucGFybGV5LnYxLlJlY29yZBIQCghoZWFkX3NlcRgEIAEoDRIUCgxtZW1iZXJfY291bnQYBSABKA0SJwoFc2hhcmQYBiABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZBIrCgVvd25lchgHIAEoCzIcLnBhcmxleS5nYXRld2F5LnYxLk93bmVyVmlldxIuCgdtZW1iZXJzGAggAygLMh0ucGFybGV5LmdhdGV3YXkudjEuTWVtYmVyVmlldxIYChBtZW1iZXJzX2xlZnRfb3V0GAkgASgNEjEKCnVuYW5zd2VyZWQYCiADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5VbmFuc3dlcmVkImUKCU93bmVyVmlldxIOCgZ0YWtpbmcYASABKAgSDgoGbG9hZGVkGAIgASgIEhAKCGhlYWRfc2VxGAMgASgNEhUKDWNvbW1pdHRlZF9zZXEYBCABKA0SDwoHd2FpdGluZxgFIAEoDSK0AgoKTWVtYmVyVmlldxIPCgd1c2VyX2lkGAEgASgJEiUKBGZhdGUYAiABKA4yFy5wYXJsZXkuZ2F0ZXdheS52MS5GYXRlEhMKC2V4cGxhbmF0aW9uGAMgASgJEhEKCWZsb29yX3NlcRgEIAEoDRIQCghsZWZ0X3NlcRgFIAEoDRIVCg1kZWxpdmVyZWRfc2VxGAYgASgNEhAKCHJlYWRfc2VxGAcgASgNEiUKCHByZXNlbmNlGAggASgLMhMucGFybGV5LnYxLlByZXNlbmNlEjAKCHNlc3Npb25zGAkgAygLMh4ucGFybGV5LmdhdGV3YXkudjEuVXNlclNlc3Npb24SMgoLY29ubmVjdGlvbnMYCiADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5Db25uZWN0aW9uKnoKDE1lc3NhZ2VTdGF0ZRIdChlNRVNTQUdFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUTUVTU0FHRV9TVEFURV9BQlNFTlQQARIZChVNRVNTQUdFX1NUQVRFX1dSSVRURU4QAhIWChJNRVNTQUdFX1NUQVRFX1NFTlQQAyrCAQoERmF0ZRIUChBGQVRFX1VOU1BFQ0lGSUVEEAASEwoPRkFURV9OT1RfVEhFSVJTEAESDQoJRkFURV9SRUFEEAISEgoORkFURV9ERUxJVkVSRUQQAxIRCg1GQVRFX05PVF9TRU5UEAQSEAoMRkFURV9PRkZMSU5FEAUSEAoMRkFURV9VTkFDS0VEEAYSDwoLRkFURV9VTlRPTEQQBxISCg5GQVRFX1VOUkVBQ0hFRBAIEhAKDEZBVEVfVU5LTk9XThAJMpcHCg5HYXRld2F5U2VydmljZRJoCg9MaXN0Q29ubmVjdGlvbnMSKS5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0Q29ubmVjdGlvbnNSZXF1ZXN0GioucGFybGV5LmdhdGV3YXkudjEuTGlzdENvbm5lY3Rpb25zUmVzcG9uc2USWQoKRGlzY29ubmVjdBIkLnBhcmxleS5nYXRld2F5LnYxLkRpc2Nvbm5lY3RSZXF1ZXN0GiUucGFybGV5LmdhdGV3YXkudjEuRGlzY29ubmVjdFJlc3BvbnNlEkoKBURyYWluEh8ucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXF1ZXN0GiAucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXNwb25zZRJiCg1MaXN0UHJvY2Vzc2VzEicucGFybGV5LmdhdGV3YXkudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaKC5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2USUAoHR2V0VXNlchIhLnBhcmxleS5nYXRld2F5LnYxLkdldFVzZXJSZXF1ZXN0GiIucGFybGV5LmdhdGV3YXkudjEuR2V0VXNlclJlc3BvbnNlElMKCEdldFNoYXJkEiIucGFybGV5LmdhdGV3YXkudjEuR2V0U2hhcmRSZXF1ZXN0GiMucGFybGV5LmdhdGV3YXkudjEuR2V0U2hhcmRSZXNwb25zZRJWCglNb3ZlU2hhcmQSIy5wYXJsZXkuZ2F0ZXdheS52MS5Nb3ZlU2hhcmRSZXF1ZXN0GiQucGFybGV5LmdhdGV3YXkudjEuTW92ZVNoYXJkUmVzcG9uc2USUAoHUmVhZExvZxIhLnBhcmxleS5nYXRld2F5LnYxLlJlYWRMb2dSZXF1ZXN0GiIucGFybGV5LmdhdGV3YXkudjEuUmVhZExvZ1Jlc3BvbnNlEmUKDkV4cGxhaW5NZXNzYWdlEigucGFybGV5LmdhdGV3YXkudjEuRXhwbGFpbk1lc3NhZ2VSZXF1ZXN0GikucGFybGV5LmdhdGV3YXkudjEuRXhwbGFpbk1lc3NhZ2VSZXNwb25zZRJYCglFcmFzZVVzZXISIy5wYXJsZXkuZ2F0ZXdheS52MS5FcmFzZVVzZXJSZXF1ZXN0GiQucGFybGV5LmdhdGV3YXkudjEuRXJhc2VVc2VyUmVzcG9uc2UwAWIGcHJvdG8z", [file_parley_storage_v1_storage, file_parley_v1_record]);
+
+/**
+ * @generated from message parley.gateway.v1.EraseUserRequest
+ */
+export type EraseUserRequest = Message<"parley.gateway.v1.EraseUserRequest"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message parley.gateway.v1.EraseUserRequest.
+ * Use `create(EraseUserRequestSchema)` to create a new message.
+ */
+export const EraseUserRequestSchema: GenMessage<EraseUserRequest> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 0);
+
+/**
+ * @generated from message parley.gateway.v1.EraseUserResponse
+ */
+export type EraseUserResponse = Message<"parley.gateway.v1.EraseUserResponse"> & {
+  /**
+   * Conversations that are left.
+   *
+   * @generated from field: uint32 conversations_left = 1;
+   */
+  conversationsLeft: number;
+
+  /**
+   * As kept so far; with a finished_ms in the last answer.
+   *
+   * @generated from field: parley.storage.v1.ErasureReceipt receipt = 2;
+   */
+  receipt?: ErasureReceipt | undefined;
+};
+
+/**
+ * Describes the message parley.gateway.v1.EraseUserResponse.
+ * Use `create(EraseUserResponseSchema)` to create a new message.
+ */
+export const EraseUserResponseSchema: GenMessage<EraseUserResponse> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 1);
 
 /**
  * @generated from message parley.gateway.v1.ListConnectionsRequest
@@ -73,7 +118,7 @@ export type ListConnectionsRequest = Message<"parley.gateway.v1.ListConnectionsR
  * Use `create(ListConnectionsRequestSchema)` to create a new message.
  */
 export const ListConnectionsRequestSchema: GenMessage<ListConnectionsRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 0);
+  messageDesc(file_parley_gateway_v1_gateway, 2);
 
 /**
  * @generated from message parley.gateway.v1.ListConnectionsResponse
@@ -102,7 +147,7 @@ export type ListConnectionsResponse = Message<"parley.gateway.v1.ListConnections
  * Use `create(ListConnectionsResponseSchema)` to create a new message.
  */
 export const ListConnectionsResponseSchema: GenMessage<ListConnectionsResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 1);
+  messageDesc(file_parley_gateway_v1_gateway, 3);
 
 /**
  * @generated from message parley.gateway.v1.Connection
@@ -170,7 +215,7 @@ export type Connection = Message<"parley.gateway.v1.Connection"> & {
  * Use `create(ConnectionSchema)` to create a new message.
  */
 export const ConnectionSchema: GenMessage<Connection> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 2);
+  messageDesc(file_parley_gateway_v1_gateway, 4);
 
 /**
  * What was pushed to a device and not acked by it, of one conversation.
@@ -208,7 +253,7 @@ export type Unacked = Message<"parley.gateway.v1.Unacked"> & {
  * Use `create(UnackedSchema)` to create a new message.
  */
 export const UnackedSchema: GenMessage<Unacked> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 3);
+  messageDesc(file_parley_gateway_v1_gateway, 5);
 
 /**
  * A process that was asked and gave no answer.
@@ -241,7 +286,7 @@ export type Unanswered = Message<"parley.gateway.v1.Unanswered"> & {
  * Use `create(UnansweredSchema)` to create a new message.
  */
 export const UnansweredSchema: GenMessage<Unanswered> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 4);
+  messageDesc(file_parley_gateway_v1_gateway, 6);
 
 /**
  * @generated from message parley.gateway.v1.DisconnectRequest
@@ -272,7 +317,7 @@ export type DisconnectRequest = Message<"parley.gateway.v1.DisconnectRequest"> &
  * Use `create(DisconnectRequestSchema)` to create a new message.
  */
 export const DisconnectRequestSchema: GenMessage<DisconnectRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 5);
+  messageDesc(file_parley_gateway_v1_gateway, 7);
 
 /**
  * @generated from message parley.gateway.v1.DisconnectResponse
@@ -289,7 +334,7 @@ export type DisconnectResponse = Message<"parley.gateway.v1.DisconnectResponse">
  * Use `create(DisconnectResponseSchema)` to create a new message.
  */
 export const DisconnectResponseSchema: GenMessage<DisconnectResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 6);
+  messageDesc(file_parley_gateway_v1_gateway, 8);
 
 /**
  * @generated from message parley.gateway.v1.DrainRequest
@@ -315,7 +360,7 @@ export type DrainRequest = Message<"parley.gateway.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 7);
+  messageDesc(file_parley_gateway_v1_gateway, 9);
 
 /**
  * @generated from message parley.gateway.v1.DrainResponse
@@ -332,7 +377,7 @@ export type DrainResponse = Message<"parley.gateway.v1.DrainResponse"> & {
  * Use `create(DrainResponseSchema)` to create a new message.
  */
 export const DrainResponseSchema: GenMessage<DrainResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 8);
+  messageDesc(file_parley_gateway_v1_gateway, 10);
 
 /**
  * @generated from message parley.gateway.v1.ListProcessesRequest
@@ -345,7 +390,7 @@ export type ListProcessesRequest = Message<"parley.gateway.v1.ListProcessesReque
  * Use `create(ListProcessesRequestSchema)` to create a new message.
  */
 export const ListProcessesRequestSchema: GenMessage<ListProcessesRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 9);
+  messageDesc(file_parley_gateway_v1_gateway, 11);
 
 /**
  * @generated from message parley.gateway.v1.ListProcessesResponse
@@ -362,7 +407,7 @@ export type ListProcessesResponse = Message<"parley.gateway.v1.ListProcessesResp
  * Use `create(ListProcessesResponseSchema)` to create a new message.
  */
 export const ListProcessesResponseSchema: GenMessage<ListProcessesResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 10);
+  messageDesc(file_parley_gateway_v1_gateway, 12);
 
 /**
  * @generated from message parley.gateway.v1.Process
@@ -428,7 +473,7 @@ export type Process = Message<"parley.gateway.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 11);
+  messageDesc(file_parley_gateway_v1_gateway, 13);
 
 /**
  * @generated from message parley.gateway.v1.GetUserRequest
@@ -445,7 +490,7 @@ export type GetUserRequest = Message<"parley.gateway.v1.GetUserRequest"> & {
  * Use `create(GetUserRequestSchema)` to create a new message.
  */
 export const GetUserRequestSchema: GenMessage<GetUserRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 12);
+  messageDesc(file_parley_gateway_v1_gateway, 14);
 
 /**
  * @generated from message parley.gateway.v1.GetUserResponse
@@ -481,7 +526,7 @@ export type GetUserResponse = Message<"parley.gateway.v1.GetUserResponse"> & {
  * Use `create(GetUserResponseSchema)` to create a new message.
  */
 export const GetUserResponseSchema: GenMessage<GetUserResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 13);
+  messageDesc(file_parley_gateway_v1_gateway, 15);
 
 /**
  * That a device is reachable, as a session process knows it.
@@ -520,7 +565,7 @@ export type UserSession = Message<"parley.gateway.v1.UserSession"> & {
  * Use `create(UserSessionSchema)` to create a new message.
  */
 export const UserSessionSchema: GenMessage<UserSession> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 14);
+  messageDesc(file_parley_gateway_v1_gateway, 16);
 
 /**
  * @generated from message parley.gateway.v1.GetShardRequest
@@ -549,7 +594,7 @@ export type GetShardRequest = Message<"parley.gateway.v1.GetShardRequest"> & {
  * Use `create(GetShardRequestSchema)` to create a new message.
  */
 export const GetShardRequestSchema: GenMessage<GetShardRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 15);
+  messageDesc(file_parley_gateway_v1_gateway, 17);
 
 /**
  * @generated from message parley.gateway.v1.GetShardResponse
@@ -566,7 +611,7 @@ export type GetShardResponse = Message<"parley.gateway.v1.GetShardResponse"> & {
  * Use `create(GetShardResponseSchema)` to create a new message.
  */
 export const GetShardResponseSchema: GenMessage<GetShardResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 16);
+  messageDesc(file_parley_gateway_v1_gateway, 18);
 
 /**
  * @generated from message parley.gateway.v1.Shard
@@ -626,7 +671,7 @@ export type Shard = Message<"parley.gateway.v1.Shard"> & {
  * Use `create(ShardSchema)` to create a new message.
  */
 export const ShardSchema: GenMessage<Shard> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 17);
+  messageDesc(file_parley_gateway_v1_gateway, 19);
 
 /**
  * @generated from message parley.gateway.v1.MoveShardRequest
@@ -669,7 +714,7 @@ export type MoveShardRequest = Message<"parley.gateway.v1.MoveShardRequest"> & {
  * Use `create(MoveShardRequestSchema)` to create a new message.
  */
 export const MoveShardRequestSchema: GenMessage<MoveShardRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 18);
+  messageDesc(file_parley_gateway_v1_gateway, 20);
 
 /**
  * @generated from message parley.gateway.v1.MoveShardResponse
@@ -691,7 +736,7 @@ export type MoveShardResponse = Message<"parley.gateway.v1.MoveShardResponse"> &
  * Use `create(MoveShardResponseSchema)` to create a new message.
  */
 export const MoveShardResponseSchema: GenMessage<MoveShardResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 19);
+  messageDesc(file_parley_gateway_v1_gateway, 21);
 
 /**
  * @generated from message parley.gateway.v1.ReadLogRequest
@@ -734,7 +779,7 @@ export type ReadLogRequest = Message<"parley.gateway.v1.ReadLogRequest"> & {
  * Use `create(ReadLogRequestSchema)` to create a new message.
  */
 export const ReadLogRequestSchema: GenMessage<ReadLogRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 20);
+  messageDesc(file_parley_gateway_v1_gateway, 22);
 
 /**
  * @generated from message parley.gateway.v1.ReadLogResponse
@@ -758,7 +803,7 @@ export type ReadLogResponse = Message<"parley.gateway.v1.ReadLogResponse"> & {
  * Use `create(ReadLogResponseSchema)` to create a new message.
  */
 export const ReadLogResponseSchema: GenMessage<ReadLogResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 21);
+  messageDesc(file_parley_gateway_v1_gateway, 23);
 
 /**
  * @generated from message parley.gateway.v1.ExplainMessageRequest
@@ -808,7 +853,7 @@ export type ExplainMessageRequest = Message<"parley.gateway.v1.ExplainMessageReq
  * Use `create(ExplainMessageRequestSchema)` to create a new message.
  */
 export const ExplainMessageRequestSchema: GenMessage<ExplainMessageRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 22);
+  messageDesc(file_parley_gateway_v1_gateway, 24);
 
 /**
  * @generated from message parley.gateway.v1.SendName
@@ -830,7 +875,7 @@ export type SendName = Message<"parley.gateway.v1.SendName"> & {
  * Use `create(SendNameSchema)` to create a new message.
  */
 export const SendNameSchema: GenMessage<SendName> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 23);
+  messageDesc(file_parley_gateway_v1_gateway, 25);
 
 /**
  * @generated from message parley.gateway.v1.ExplainMessageResponse
@@ -900,7 +945,7 @@ export type ExplainMessageResponse = Message<"parley.gateway.v1.ExplainMessageRe
  * Use `create(ExplainMessageResponseSchema)` to create a new message.
  */
 export const ExplainMessageResponseSchema: GenMessage<ExplainMessageResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 24);
+  messageDesc(file_parley_gateway_v1_gateway, 26);
 
 /**
  * @generated from message parley.gateway.v1.OwnerView
@@ -941,7 +986,7 @@ export type OwnerView = Message<"parley.gateway.v1.OwnerView"> & {
  * Use `create(OwnerViewSchema)` to create a new message.
  */
 export const OwnerViewSchema: GenMessage<OwnerView> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 25);
+  messageDesc(file_parley_gateway_v1_gateway, 27);
 
 /**
  * @generated from message parley.gateway.v1.MemberView
@@ -1007,7 +1052,7 @@ export type MemberView = Message<"parley.gateway.v1.MemberView"> & {
  * Use `create(MemberViewSchema)` to create a new message.
  */
 export const MemberViewSchema: GenMessage<MemberView> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 26);
+  messageDesc(file_parley_gateway_v1_gateway, 28);
 
 /**
  * @generated from enum parley.gateway.v1.MessageState
@@ -1234,6 +1279,17 @@ export const GatewayService: GenService<{
     methodKind: "unary";
     input: typeof ExplainMessageRequestSchema;
     output: typeof ExplainMessageResponseSchema;
+  },
+  /**
+   * Erases a user for good: ends their connections, has them leave their groups, takes away what they wrote and uploaded and what is kept
+   * of them, and tells how far it is. Any gateway does it. Where it breaks off, asking again goes on; once done it answers with the receipt.
+   *
+   * @generated from rpc parley.gateway.v1.GatewayService.EraseUser
+   */
+  eraseUser: {
+    methodKind: "server_streaming";
+    input: typeof EraseUserRequestSchema;
+    output: typeof EraseUserResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_parley_gateway_v1_gateway, 0);

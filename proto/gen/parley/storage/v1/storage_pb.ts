@@ -4,13 +4,506 @@
 
 import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { SeqRange } from "../../v1/record_pb.ts";
+import { file_parley_v1_record } from "../../v1/record_pb.ts";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file parley/storage/v1/storage.proto.
  */
 export const file_parley_storage_v1_storage: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wYXJsZXkvc3RvcmFnZS92MS9zdG9yYWdlLnByb3RvEhFwYXJsZXkuc3RvcmFnZS52MSJ8Cg1BcHBlbmRSZXF1ZXN0EhAKCGJhdGNoX2lkGAEgASgEEhMKC2luY2FybmF0aW9uGAIgASgJEjQKBndyaXRlcxgDIAMoCzIkLnBhcmxleS5zdG9yYWdlLnYxLkNvbnZlcnNhdGlvbldyaXRlEg4KBnRyYWNlcxgEIAMoDCLNAQoRQ29udmVyc2F0aW9uV3JpdGUSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEiYKBWNlbGxzGAIgAygLMhcucGFybGV5LnN0b3JhZ2UudjEuQ2VsbBIzCgVzdGF0ZRgDIAEoCzIkLnBhcmxleS5zdG9yYWdlLnYxLkNvbnZlcnNhdGlvblN0YXRlEhYKDmluZGV4X3VzZXJfaWRzGAQgAygJEioKB21lbWJlcnMYBSADKAsyGS5wYXJsZXkuc3RvcmFnZS52MS5NZW1iZXIiVwoEQ2VsbBILCgNzZXEYASABKA0SDQoFZXBvY2gYAiABKAQSDAoEdGVybRgDIAEoBBIVCg1wcmV2aW91c190ZXJtGAQgASgEEg4KBnJlY29yZBgFIAEoDCKdAgoRQ29udmVyc2F0aW9uU3RhdGUSJQoEa2luZBgBIAEoDjIXLnBhcmxleS5zdG9yYWdlLnYxLktpbmQSDQoFdGl0bGUYAiABKAkSEAoIaGVhZF9zZXEYAyABKA0SFAoMaGVhZF9vcmRpbmFsGAQgASgNEhQKDGhlYWRfdGltZV9tcxgFIAEoAxIRCgloZWFkX3Rlcm0YBiABKAQSFAoMbWVtYmVyX2NvdW50GAcgASgNEjcKD2xlYXN0X2RlbGl2ZXJlZBgIIAEoCzIeLnBhcmxleS5zdG9yYWdlLnYxLkxlYXN0Q3Vyc29yEjIKCmxlYXN0X3JlYWQYCSABKAsyHi5wYXJsZXkuc3RvcmFnZS52MS5MZWFzdEN1cnNvciI/CgtMZWFzdEN1cnNvchIPCgd1c2VyX2lkGAEgASgJEgsKA3NlcRgCIAEoDRISCgpzZWNvbmRfc2VxGAMgASgNIn0KBk1lbWJlchIPCgd1c2VyX2lkGAEgASgJEhEKCWZsb29yX3NlcRgCIAEoDRIQCghsZWZ0X3NlcRgDIAEoDRIVCg1kZWxpdmVyZWRfc2VxGAQgASgNEhAKCHJlYWRfc2VxGAUgASgNEhQKDHJlYWRfb3JkaW5hbBgGIAEoDSJqCg5BcHBlbmRSZXNwb25zZRIQCghiYXRjaF9pZBgBIAEoBBInCgVzdGFnZRgCIAEoDjIYLnBhcmxleS5zdG9yYWdlLnYxLlN0YWdlEgwKBGNvZGUYAyABKA0SDwoHbWVzc2FnZRgEIAEoCSImCgtPcGVuUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkilgEKDE9wZW5SZXNwb25zZRIzCgVzdGF0ZRgBIAEoCzIkLnBhcmxleS5zdG9yYWdlLnYxLkNvbnZlcnNhdGlvblN0YXRlEioKB21lbWJlcnMYAiADKAsyGS5wYXJsZXkuc3RvcmFnZS52MS5NZW1iZXISJQoEdGFpbBgDIAMoCzIXLnBhcmxleS5zdG9yYWdlLnYxLkNlbGwiNQoLUmVhZFJlcXVlc3QSJgoFcGFnZXMYASADKAsyFy5wYXJsZXkuc3RvcmFnZS52MS5QYWdlImYKBFBhZ2USFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEQoJYWZ0ZXJfc2VxGAMgASgNEhIKCmJlZm9yZV9zZXEYBCABKA0SDQoFbGltaXQYBSABKA0iPAoMUmVhZFJlc3BvbnNlEiwKBXBhZ2VzGAEgAygLMh0ucGFybGV5LnN0b3JhZ2UudjEuUGFnZVJlc3VsdCJRCgpQYWdlUmVzdWx0Eg0KBWZvdW5kGAEgASgIEg8KB3JlY29yZHMYAiADKAwSEAoIaGVhZF9zZXEYAyABKA0SEQoJZmxvb3Jfc2VxGAQgASgNIncKD0ZpbmRTZW5kUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSEQoJc2VuZGVyX2lkGAIgASgJEhEKCWNsaWVudF9pZBgDIAEoDBIRCglhZnRlcl9zZXEYBCABKA0SEgoKYmVmb3JlX3NlcRgFIAEoDSIwChBGaW5kU2VuZFJlc3BvbnNlEgsKA3NlcRgBIAEoDRIPCgd0aW1lX21zGAIgASgDImQKEkxpc3RNZW1iZXJzUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIVCg1hZnRlcl91c2VyX2lkGAMgASgJEg0KBWxpbWl0GAQgASgNIk8KE0xpc3RNZW1iZXJzUmVzcG9uc2USKgoHbWVtYmVycxgBIAMoCzIZLnBhcmxleS5zdG9yYWdlLnYxLk1lbWJlchIMCgRtb3JlGAIgASgIIiMKEExpc3RJbmRleFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSI+ChFMaXN0SW5kZXhSZXNwb25zZRIpCgRyb3dzGAEgAygLMhsucGFybGV5LnN0b3JhZ2UudjEuSW5kZXhSb3cigwEKCEluZGV4Um93EhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRIzCgVzdGF0ZRgCIAEoCzIkLnBhcmxleS5zdG9yYWdlLnYxLkNvbnZlcnNhdGlvblN0YXRlEikKBm1lbWJlchgDIAEoCzIZLnBhcmxleS5zdG9yYWdlLnYxLk1lbWJlciIjCg9IZWFkU3Vtc1JlcXVlc3QSEAoIdXNlcl9pZHMYASADKAkiIAoQSGVhZFN1bXNSZXNwb25zZRIMCgRzdW1zGAEgAygEIiQKDVJldm9rZVJlcXVlc3QSEwoLaW5jYXJuYXRpb24YASABKAkiEAoOUmV2b2tlUmVzcG9uc2UiQgoXRmlsdGVyQWNxdWFpbnRlZFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIWCg5vdGhlcl91c2VyX2lkcxgCIAMoCSIsChhGaWx0ZXJBY3F1YWludGVkUmVzcG9uc2USEAoIdXNlcl9pZHMYASADKAkiLAoITGFzdFNlZW4SDwoHdXNlcl9pZBgBIAEoCRIPCgd0aW1lX21zGAIgASgDIj8KElB1dExhc3RTZWVuUmVxdWVzdBIpCgRzZWVuGAEgAygLMhsucGFybGV5LnN0b3JhZ2UudjEuTGFzdFNlZW4iFQoTUHV0TGFzdFNlZW5SZXNwb25zZSImChJHZXRMYXN0U2VlblJlcXVlc3QSEAoIdXNlcl9pZHMYASADKAkiQAoTR2V0TGFzdFNlZW5SZXNwb25zZRIpCgRzZWVuGAEgAygLMhsucGFybGV5LnN0b3JhZ2UudjEuTGFzdFNlZW4ijAEKC01lZGlhSGVhZGVyEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRIQCghtZWRpYV9pZBgCIAEoCRISCgptZWRpYV90eXBlGAMgASgJEgwKBHNpemUYBCABKA0SDQoFd2lkdGgYBSABKA0SDgoGaGVpZ2h0GAYgASgNEhEKCXRodW1ibmFpbBgHIAEoDCJcCg9QdXRNZWRpYVJlcXVlc3QSMAoGaGVhZGVyGAEgASgLMh4ucGFybGV5LnN0b3JhZ2UudjEuTWVkaWFIZWFkZXJIABIPCgVjaHVuaxgCIAEoDEgAQgYKBHBhcnQiQgoQUHV0TWVkaWFSZXNwb25zZRIuCgZoZWFkZXIYASABKAsyHi5wYXJsZXkuc3RvcmFnZS52MS5NZWRpYUhlYWRlciJxCg9HZXRNZWRpYVJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEhAKCG1lZGlhX2lkGAIgASgJEg4KBm9mZnNldBgDIAEoDRIOCgZsZW5ndGgYBCABKA0SEwoLaGVhZGVyX29ubHkYBSABKAgiXQoQR2V0TWVkaWFSZXNwb25zZRIwCgZoZWFkZXIYASABKAsyHi5wYXJsZXkuc3RvcmFnZS52MS5NZWRpYUhlYWRlckgAEg8KBWNodW5rGAIgASgMSABCBgoEcGFydCo9CgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABIPCgtLSU5EX0RJUkVDVBABEg4KCktJTkRfR1JPVVAQAipYCgVTdGFnZRIVChFTVEFHRV9VTlNQRUNJRklFRBAAEhMKD1NUQUdFX0NPTU1JVFRFRBABEhEKDVNUQUdFX0lOREVYRUQQAhIQCgxTVEFHRV9GQUlMRUQQAzL9CAoOU3RvcmFnZVNlcnZpY2USUQoGQXBwZW5kEiAucGFybGV5LnN0b3JhZ2UudjEuQXBwZW5kUmVxdWVzdBohLnBhcmxleS5zdG9yYWdlLnYxLkFwcGVuZFJlc3BvbnNlKAEwARJJCgRPcGVuEh4ucGFybGV5LnN0b3JhZ2UudjEuT3BlblJlcXVlc3QaHy5wYXJsZXkuc3RvcmFnZS52MS5PcGVuUmVzcG9uc2UwARJHCgRSZWFkEh4ucGFybGV5LnN0b3JhZ2UudjEuUmVhZFJlcXVlc3QaHy5wYXJsZXkuc3RvcmFnZS52MS5SZWFkUmVzcG9uc2USUwoIRmluZFNlbmQSIi5wYXJsZXkuc3RvcmFnZS52MS5GaW5kU2VuZFJlcXVlc3QaIy5wYXJsZXkuc3RvcmFnZS52MS5GaW5kU2VuZFJlc3BvbnNlElwKC0xpc3RNZW1iZXJzEiUucGFybGV5LnN0b3JhZ2UudjEuTGlzdE1lbWJlcnNSZXF1ZXN0GiYucGFybGV5LnN0b3JhZ2UudjEuTGlzdE1lbWJlcnNSZXNwb25zZRJWCglMaXN0SW5kZXgSIy5wYXJsZXkuc3RvcmFnZS52MS5MaXN0SW5kZXhSZXF1ZXN0GiQucGFybGV5LnN0b3JhZ2UudjEuTGlzdEluZGV4UmVzcG9uc2USUwoISGVhZFN1bXMSIi5wYXJsZXkuc3RvcmFnZS52MS5IZWFkU3Vtc1JlcXVlc3QaIy5wYXJsZXkuc3RvcmFnZS52MS5IZWFkU3Vtc1Jlc3BvbnNlEk0KBlJldm9rZRIgLnBhcmxleS5zdG9yYWdlLnYxLlJldm9rZVJlcXVlc3QaIS5wYXJsZXkuc3RvcmFnZS52MS5SZXZva2VSZXNwb25zZRJrChBGaWx0ZXJBY3F1YWludGVkEioucGFybGV5LnN0b3JhZ2UudjEuRmlsdGVyQWNxdWFpbnRlZFJlcXVlc3QaKy5wYXJsZXkuc3RvcmFnZS52MS5GaWx0ZXJBY3F1YWludGVkUmVzcG9uc2USXAoLUHV0TGFzdFNlZW4SJS5wYXJsZXkuc3RvcmFnZS52MS5QdXRMYXN0U2VlblJlcXVlc3QaJi5wYXJsZXkuc3RvcmFnZS52MS5QdXRMYXN0U2VlblJlc3BvbnNlElwKC0dldExhc3RTZWVuEiUucGFybGV5LnN0b3JhZ2UudjEuR2V0TGFzdFNlZW5SZXF1ZXN0GiYucGFybGV5LnN0b3JhZ2UudjEuR2V0TGFzdFNlZW5SZXNwb25zZRJVCghQdXRNZWRpYRIiLnBhcmxleS5zdG9yYWdlLnYxLlB1dE1lZGlhUmVxdWVzdBojLnBhcmxleS5zdG9yYWdlLnYxLlB1dE1lZGlhUmVzcG9uc2UoARJVCghHZXRNZWRpYRIiLnBhcmxleS5zdG9yYWdlLnYxLkdldE1lZGlhUmVxdWVzdBojLnBhcmxleS5zdG9yYWdlLnYxLkdldE1lZGlhUmVzcG9uc2UwAWIGcHJvdG8z");
+  fileDesc("Ch9wYXJsZXkvc3RvcmFnZS92MS9zdG9yYWdlLnByb3RvEhFwYXJsZXkuc3RvcmFnZS52MSKlAQoORXJhc3VyZVJlY2VpcHQSEQoJdXNlcl9oYXNoGAEgASgJEhAKCHJldmlzaW9uGAIgASgNEhAKCGJlZ2FuX21zGAMgASgDEhMKC2ZpbmlzaGVkX21zGAQgASgDEhUKDWNvbnZlcnNhdGlvbnMYBSABKA0SEAoIbWVzc2FnZXMYBiABKAQSDwoHY2hhbmdlcxgHIAEoBBINCgVtZWRpYRgIIAEoBCImChNCZWdpbkVyYXN1cmVSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkiSgoUQmVnaW5FcmFzdXJlUmVzcG9uc2USMgoHcmVjZWlwdBgBIAEoCzIhLnBhcmxleS5zdG9yYWdlLnYxLkVyYXN1cmVSZWNlaXB0IlIKE0VyYXNlUmVjb3Jkc1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCRIXCg9jb252ZXJzYXRpb25faWQYAiABKAkSEQoJYWZ0ZXJfc2VxGAMgASgNIoUBChRFcmFzZVJlY29yZHNSZXNwb25zZRIWCg5uZXh0X2FmdGVyX3NlcRgBIAEoDRIjCgZlcmFzZWQYAiADKAsyEy5wYXJsZXkudjEuU2VxUmFuZ2USEAoIbWVzc2FnZXMYAyABKA0SDwoHY2hhbmdlcxgEIAEoDRINCgVtZWRpYRgFIAEoDSI/ChNGb3JnZXRNZW1iZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSFwoPY29udmVyc2F0aW9uX2lkGAIgASgJIkoKFEZvcmdldE1lbWJlclJlc3BvbnNlEjIKB3JlY2VpcHQYASABKAsyIS5wYXJsZXkuc3RvcmFnZS52MS5FcmFzdXJlUmVjZWlwdCInChRGaW5pc2hFcmFzdXJlUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJIksKFUZpbmlzaEVyYXN1cmVSZXNwb25zZRIyCgdyZWNlaXB0GAEgASgLMiEucGFybGV5LnN0b3JhZ2UudjEuRXJhc3VyZVJlY2VpcHQidAoJUmV0ZW50aW9uEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRIUCgxyZXRlbnRpb25fbXMYAiABKAMSEAoIcmV2aXNpb24YAyABKA0SEQoJZmxvb3Jfc2VxGAQgASgNEhMKC3JlbW92ZWRfc2VxGAUgASgNIkQKE1NldFJldGVudGlvblJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEhQKDHJldGVudGlvbl9tcxgCIAEoAyJHChRTZXRSZXRlbnRpb25SZXNwb25zZRIvCglyZXRlbnRpb24YASABKAsyHC5wYXJsZXkuc3RvcmFnZS52MS5SZXRlbnRpb24iLgoTR2V0UmV0ZW50aW9uUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkiRwoUR2V0UmV0ZW50aW9uUmVzcG9uc2USLwoJcmV0ZW50aW9uGAEgASgLMhwucGFybGV5LnN0b3JhZ2UudjEuUmV0ZW50aW9uIjAKFVN3ZWVwUmV0ZW50aW9uUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkiVwoWU3dlZXBSZXRlbnRpb25SZXNwb25zZRIvCglyZXRlbnRpb24YASABKAsyHC5wYXJsZXkuc3RvcmFnZS52MS5SZXRlbnRpb24SDAoEbW9yZRgCIAEoCCIlChJMaXN0VXBsb2Fkc1JlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSJBChNMaXN0VXBsb2Fkc1Jlc3BvbnNlEioKB3VwbG9hZHMYASADKAsyGS5wYXJsZXkuc3RvcmFnZS52MS5VcGxvYWQiMwoGVXBsb2FkEhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRIQCghtZWRpYV9pZBgCIAEoCSInChNGaWx0ZXJFcmFzZWRSZXF1ZXN0EhAKCHVzZXJfaWRzGAEgAygJIigKFEZpbHRlckVyYXNlZFJlc3BvbnNlEhAKCHVzZXJfaWRzGAEgAygJInwKDUFwcGVuZFJlcXVlc3QSEAoIYmF0Y2hfaWQYASABKAQSEwoLaW5jYXJuYXRpb24YAiABKAkSNAoGd3JpdGVzGAMgAygLMiQucGFybGV5LnN0b3JhZ2UudjEuQ29udmVyc2F0aW9uV3JpdGUSDgoGdHJhY2VzGAQgAygMIs0BChFDb252ZXJzYXRpb25Xcml0ZRIXCg9jb252ZXJzYXRpb25faWQYASABKAkSJgoFY2VsbHMYAiADKAsyFy5wYXJsZXkuc3RvcmFnZS52MS5DZWxsEjMKBXN0YXRlGAMgASgLMiQucGFybGV5LnN0b3JhZ2UudjEuQ29udmVyc2F0aW9uU3RhdGUSFgoOaW5kZXhfdXNlcl9pZHMYBCADKAkSKgoHbWVtYmVycxgFIAMoCzIZLnBhcmxleS5zdG9yYWdlLnYxLk1lbWJlciJXCgRDZWxsEgsKA3NlcRgBIAEoDRINCgVlcG9jaBgCIAEoBBIMCgR0ZXJtGAMgASgEEhUKDXByZXZpb3VzX3Rlcm0YBCABKAQSDgoGcmVjb3JkGAUgASgMIp0CChFDb252ZXJzYXRpb25TdGF0ZRIlCgRraW5kGAEgASgOMhcucGFybGV5LnN0b3JhZ2UudjEuS2luZBINCgV0aXRsZRgCIAEoCRIQCghoZWFkX3NlcRgDIAEoDRIUCgxoZWFkX29yZGluYWwYBCABKA0SFAoMaGVhZF90aW1lX21zGAUgASgDEhEKCWhlYWRfdGVybRgGIAEoBBIUCgxtZW1iZXJfY291bnQYByABKA0SNwoPbGVhc3RfZGVsaXZlcmVkGAggASgLMh4ucGFybGV5LnN0b3JhZ2UudjEuTGVhc3RDdXJzb3ISMgoKbGVhc3RfcmVhZBgJIAEoCzIeLnBhcmxleS5zdG9yYWdlLnYxLkxlYXN0Q3Vyc29yIj8KC0xlYXN0Q3Vyc29yEg8KB3VzZXJfaWQYASABKAkSCwoDc2VxGAIgASgNEhIKCnNlY29uZF9zZXEYAyABKA0ifQoGTWVtYmVyEg8KB3VzZXJfaWQYASABKAkSEQoJZmxvb3Jfc2VxGAIgASgNEhAKCGxlZnRfc2VxGAMgASgNEhUKDWRlbGl2ZXJlZF9zZXEYBCABKA0SEAoIcmVhZF9zZXEYBSABKA0SFAoMcmVhZF9vcmRpbmFsGAYgASgNImoKDkFwcGVuZFJlc3BvbnNlEhAKCGJhdGNoX2lkGAEgASgEEicKBXN0YWdlGAIgASgOMhgucGFybGV5LnN0b3JhZ2UudjEuU3RhZ2USDAoEY29kZRgDIAEoDRIPCgdtZXNzYWdlGAQgASgJIiYKC09wZW5SZXF1ZXN0EhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCSKvAQoMT3BlblJlc3BvbnNlEjMKBXN0YXRlGAEgASgLMiQucGFybGV5LnN0b3JhZ2UudjEuQ29udmVyc2F0aW9uU3RhdGUSKgoHbWVtYmVycxgCIAMoCzIZLnBhcmxleS5zdG9yYWdlLnYxLk1lbWJlchIlCgR0YWlsGAMgAygLMhcucGFybGV5LnN0b3JhZ2UudjEuQ2VsbBIXCg9lcmFzZWRfdXNlcl9pZHMYBCADKAkiNQoLUmVhZFJlcXVlc3QSJgoFcGFnZXMYASADKAsyFy5wYXJsZXkuc3RvcmFnZS52MS5QYWdlImYKBFBhZ2USFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSEQoJYWZ0ZXJfc2VxGAMgASgNEhIKCmJlZm9yZV9zZXEYBCABKA0SDQoFbGltaXQYBSABKA0iPAoMUmVhZFJlc3BvbnNlEiwKBXBhZ2VzGAEgAygLMh0ucGFybGV5LnN0b3JhZ2UudjEuUGFnZVJlc3VsdCJRCgpQYWdlUmVzdWx0Eg0KBWZvdW5kGAEgASgIEg8KB3JlY29yZHMYAiADKAwSEAoIaGVhZF9zZXEYAyABKA0SEQoJZmxvb3Jfc2VxGAQgASgNIncKD0ZpbmRTZW5kUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSEQoJc2VuZGVyX2lkGAIgASgJEhEKCWNsaWVudF9pZBgDIAEoDBIRCglhZnRlcl9zZXEYBCABKA0SEgoKYmVmb3JlX3NlcRgFIAEoDSIwChBGaW5kU2VuZFJlc3BvbnNlEgsKA3NlcRgBIAEoDRIPCgd0aW1lX21zGAIgASgDImQKEkxpc3RNZW1iZXJzUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSDwoHdXNlcl9pZBgCIAEoCRIVCg1hZnRlcl91c2VyX2lkGAMgASgJEg0KBWxpbWl0GAQgASgNIk8KE0xpc3RNZW1iZXJzUmVzcG9uc2USKgoHbWVtYmVycxgBIAMoCzIZLnBhcmxleS5zdG9yYWdlLnYxLk1lbWJlchIMCgRtb3JlGAIgASgIIiMKEExpc3RJbmRleFJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSJOChFMaXN0SW5kZXhSZXNwb25zZRIpCgRyb3dzGAEgAygLMhsucGFybGV5LnN0b3JhZ2UudjEuSW5kZXhSb3cSDgoGZXJhc2VkGAIgASgIIoMBCghJbmRleFJvdxIXCg9jb252ZXJzYXRpb25faWQYASABKAkSMwoFc3RhdGUYAiABKAsyJC5wYXJsZXkuc3RvcmFnZS52MS5Db252ZXJzYXRpb25TdGF0ZRIpCgZtZW1iZXIYAyABKAsyGS5wYXJsZXkuc3RvcmFnZS52MS5NZW1iZXIiIwoPSGVhZFN1bXNSZXF1ZXN0EhAKCHVzZXJfaWRzGAEgAygJIiAKEEhlYWRTdW1zUmVzcG9uc2USDAoEc3VtcxgBIAMoBCIkCg1SZXZva2VSZXF1ZXN0EhMKC2luY2FybmF0aW9uGAEgASgJIhAKDlJldm9rZVJlc3BvbnNlIkIKF0ZpbHRlckFjcXVhaW50ZWRSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSFgoOb3RoZXJfdXNlcl9pZHMYAiADKAkiLAoYRmlsdGVyQWNxdWFpbnRlZFJlc3BvbnNlEhAKCHVzZXJfaWRzGAEgAygJIiwKCExhc3RTZWVuEg8KB3VzZXJfaWQYASABKAkSDwoHdGltZV9tcxgCIAEoAyI/ChJQdXRMYXN0U2VlblJlcXVlc3QSKQoEc2VlbhgBIAMoCzIbLnBhcmxleS5zdG9yYWdlLnYxLkxhc3RTZWVuIhUKE1B1dExhc3RTZWVuUmVzcG9uc2UiJgoSR2V0TGFzdFNlZW5SZXF1ZXN0EhAKCHVzZXJfaWRzGAEgAygJIkAKE0dldExhc3RTZWVuUmVzcG9uc2USKQoEc2VlbhgBIAMoCzIbLnBhcmxleS5zdG9yYWdlLnYxLkxhc3RTZWVuIowBCgtNZWRpYUhlYWRlchIXCg9jb252ZXJzYXRpb25faWQYASABKAkSEAoIbWVkaWFfaWQYAiABKAkSEgoKbWVkaWFfdHlwZRgDIAEoCRIMCgRzaXplGAQgASgNEg0KBXdpZHRoGAUgASgNEg4KBmhlaWdodBgGIAEoDRIRCgl0aHVtYm5haWwYByABKAwicQoPUHV0TWVkaWFSZXF1ZXN0EjAKBmhlYWRlchgBIAEoCzIeLnBhcmxleS5zdG9yYWdlLnYxLk1lZGlhSGVhZGVySAASDwoFY2h1bmsYAiABKAxIABITCgt1cGxvYWRlcl9pZBgDIAEoCUIGCgRwYXJ0IkIKEFB1dE1lZGlhUmVzcG9uc2USLgoGaGVhZGVyGAEgASgLMh4ucGFybGV5LnN0b3JhZ2UudjEuTWVkaWFIZWFkZXIicQoPR2V0TWVkaWFSZXF1ZXN0EhcKD2NvbnZlcnNhdGlvbl9pZBgBIAEoCRIQCghtZWRpYV9pZBgCIAEoCRIOCgZvZmZzZXQYAyABKA0SDgoGbGVuZ3RoGAQgASgNEhMKC2hlYWRlcl9vbmx5GAUgASgIIl0KEEdldE1lZGlhUmVzcG9uc2USMAoGaGVhZGVyGAEgASgLMh4ucGFybGV5LnN0b3JhZ2UudjEuTWVkaWFIZWFkZXJIABIPCgVjaHVuaxgCIAEoDEgAQgYKBHBhcnQqPQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASDwoLS0lORF9ESVJFQ1QQARIOCgpLSU5EX0dST1VQEAIqWAoFU3RhZ2USFQoRU1RBR0VfVU5TUEVDSUZJRUQQABITCg9TVEFHRV9DT01NSVRURUQQARIRCg1TVEFHRV9JTkRFWEVEEAISEAoMU1RBR0VfRkFJTEVEEAMy7A8KDlN0b3JhZ2VTZXJ2aWNlElEKBkFwcGVuZBIgLnBhcmxleS5zdG9yYWdlLnYxLkFwcGVuZFJlcXVlc3QaIS5wYXJsZXkuc3RvcmFnZS52MS5BcHBlbmRSZXNwb25zZSgBMAESSQoET3BlbhIeLnBhcmxleS5zdG9yYWdlLnYxLk9wZW5SZXF1ZXN0Gh8ucGFybGV5LnN0b3JhZ2UudjEuT3BlblJlc3BvbnNlMAESRwoEUmVhZBIeLnBhcmxleS5zdG9yYWdlLnYxLlJlYWRSZXF1ZXN0Gh8ucGFybGV5LnN0b3JhZ2UudjEuUmVhZFJlc3BvbnNlElMKCEZpbmRTZW5kEiIucGFybGV5LnN0b3JhZ2UudjEuRmluZFNlbmRSZXF1ZXN0GiMucGFybGV5LnN0b3JhZ2UudjEuRmluZFNlbmRSZXNwb25zZRJcCgtMaXN0TWVtYmVycxIlLnBhcmxleS5zdG9yYWdlLnYxLkxpc3RNZW1iZXJzUmVxdWVzdBomLnBhcmxleS5zdG9yYWdlLnYxLkxpc3RNZW1iZXJzUmVzcG9uc2USVgoJTGlzdEluZGV4EiMucGFybGV5LnN0b3JhZ2UudjEuTGlzdEluZGV4UmVxdWVzdBokLnBhcmxleS5zdG9yYWdlLnYxLkxpc3RJbmRleFJlc3BvbnNlElMKCEhlYWRTdW1zEiIucGFybGV5LnN0b3JhZ2UudjEuSGVhZFN1bXNSZXF1ZXN0GiMucGFybGV5LnN0b3JhZ2UudjEuSGVhZFN1bXNSZXNwb25zZRJNCgZSZXZva2USIC5wYXJsZXkuc3RvcmFnZS52MS5SZXZva2VSZXF1ZXN0GiEucGFybGV5LnN0b3JhZ2UudjEuUmV2b2tlUmVzcG9uc2USawoQRmlsdGVyQWNxdWFpbnRlZBIqLnBhcmxleS5zdG9yYWdlLnYxLkZpbHRlckFjcXVhaW50ZWRSZXF1ZXN0GisucGFybGV5LnN0b3JhZ2UudjEuRmlsdGVyQWNxdWFpbnRlZFJlc3BvbnNlElwKC1B1dExhc3RTZWVuEiUucGFybGV5LnN0b3JhZ2UudjEuUHV0TGFzdFNlZW5SZXF1ZXN0GiYucGFybGV5LnN0b3JhZ2UudjEuUHV0TGFzdFNlZW5SZXNwb25zZRJcCgtHZXRMYXN0U2VlbhIlLnBhcmxleS5zdG9yYWdlLnYxLkdldExhc3RTZWVuUmVxdWVzdBomLnBhcmxleS5zdG9yYWdlLnYxLkdldExhc3RTZWVuUmVzcG9uc2USVQoIUHV0TWVkaWESIi5wYXJsZXkuc3RvcmFnZS52MS5QdXRNZWRpYVJlcXVlc3QaIy5wYXJsZXkuc3RvcmFnZS52MS5QdXRNZWRpYVJlc3BvbnNlKAESVQoIR2V0TWVkaWESIi5wYXJsZXkuc3RvcmFnZS52MS5HZXRNZWRpYVJlcXVlc3QaIy5wYXJsZXkuc3RvcmFnZS52MS5HZXRNZWRpYVJlc3BvbnNlMAESXwoMQmVnaW5FcmFzdXJlEiYucGFybGV5LnN0b3JhZ2UudjEuQmVnaW5FcmFzdXJlUmVxdWVzdBonLnBhcmxleS5zdG9yYWdlLnYxLkJlZ2luRXJhc3VyZVJlc3BvbnNlEl8KDEVyYXNlUmVjb3JkcxImLnBhcmxleS5zdG9yYWdlLnYxLkVyYXNlUmVjb3Jkc1JlcXVlc3QaJy5wYXJsZXkuc3RvcmFnZS52MS5FcmFzZVJlY29yZHNSZXNwb25zZRJfCgxGb3JnZXRNZW1iZXISJi5wYXJsZXkuc3RvcmFnZS52MS5Gb3JnZXRNZW1iZXJSZXF1ZXN0GicucGFybGV5LnN0b3JhZ2UudjEuRm9yZ2V0TWVtYmVyUmVzcG9uc2USYgoNRmluaXNoRXJhc3VyZRInLnBhcmxleS5zdG9yYWdlLnYxLkZpbmlzaEVyYXN1cmVSZXF1ZXN0GigucGFybGV5LnN0b3JhZ2UudjEuRmluaXNoRXJhc3VyZVJlc3BvbnNlElwKC0xpc3RVcGxvYWRzEiUucGFybGV5LnN0b3JhZ2UudjEuTGlzdFVwbG9hZHNSZXF1ZXN0GiYucGFybGV5LnN0b3JhZ2UudjEuTGlzdFVwbG9hZHNSZXNwb25zZRJfCgxTZXRSZXRlbnRpb24SJi5wYXJsZXkuc3RvcmFnZS52MS5TZXRSZXRlbnRpb25SZXF1ZXN0GicucGFybGV5LnN0b3JhZ2UudjEuU2V0UmV0ZW50aW9uUmVzcG9uc2USXwoMR2V0UmV0ZW50aW9uEiYucGFybGV5LnN0b3JhZ2UudjEuR2V0UmV0ZW50aW9uUmVxdWVzdBonLnBhcmxleS5zdG9yYWdlLnYxLkdldFJldGVudGlvblJlc3BvbnNlEmUKDlN3ZWVwUmV0ZW50aW9uEigucGFybGV5LnN0b3JhZ2UudjEuU3dlZXBSZXRlbnRpb25SZXF1ZXN0GikucGFybGV5LnN0b3JhZ2UudjEuU3dlZXBSZXRlbnRpb25SZXNwb25zZRJfCgxGaWx0ZXJFcmFzZWQSJi5wYXJsZXkuc3RvcmFnZS52MS5GaWx0ZXJFcmFzZWRSZXF1ZXN0GicucGFybGV5LnN0b3JhZ2UudjEuRmlsdGVyRXJhc2VkUmVzcG9uc2ViBnByb3RvMw", [file_parley_v1_record]);
+
+/**
+ * What was erased of a user, as it is kept: without the user's id. In a cluster a process that dies
+ * between erasing and counting leaves a step uncounted.
+ *
+ * @generated from message parley.storage.v1.ErasureReceipt
+ */
+export type ErasureReceipt = Message<"parley.storage.v1.ErasureReceipt"> & {
+  /**
+   * Lower-case hex SHA-256 of the user id.
+   *
+   * @generated from field: string user_hash = 1;
+   */
+  userHash: string;
+
+  /**
+   * Counts up with each change of the receipt.
+   *
+   * @generated from field: uint32 revision = 2;
+   */
+  revision: number;
+
+  /**
+   * @generated from field: int64 began_ms = 3;
+   */
+  beganMs: bigint;
+
+  /**
+   * 0: not finished.
+   *
+   * @generated from field: int64 finished_ms = 4;
+   */
+  finishedMs: bigint;
+
+  /**
+   * @generated from field: uint32 conversations = 5;
+   */
+  conversations: number;
+
+  /**
+   * Messages that were emptied.
+   *
+   * @generated from field: uint64 messages = 6;
+   */
+  messages: bigint;
+
+  /**
+   * Other records from which the user's name was taken.
+   *
+   * @generated from field: uint64 changes = 7;
+   */
+  changes: bigint;
+
+  /**
+   * Media that the user uploaded or attached.
+   *
+   * @generated from field: uint64 media = 8;
+   */
+  media: bigint;
+};
+
+/**
+ * Describes the message parley.storage.v1.ErasureReceipt.
+ * Use `create(ErasureReceiptSchema)` to create a new message.
+ */
+export const ErasureReceiptSchema: GenMessage<ErasureReceipt> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 0);
+
+/**
+ * @generated from message parley.storage.v1.BeginErasureRequest
+ */
+export type BeginErasureRequest = Message<"parley.storage.v1.BeginErasureRequest"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message parley.storage.v1.BeginErasureRequest.
+ * Use `create(BeginErasureRequestSchema)` to create a new message.
+ */
+export const BeginErasureRequestSchema: GenMessage<BeginErasureRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 1);
+
+/**
+ * @generated from message parley.storage.v1.BeginErasureResponse
+ */
+export type BeginErasureResponse = Message<"parley.storage.v1.BeginErasureResponse"> & {
+  /**
+   * @generated from field: parley.storage.v1.ErasureReceipt receipt = 1;
+   */
+  receipt?: ErasureReceipt | undefined;
+};
+
+/**
+ * Describes the message parley.storage.v1.BeginErasureResponse.
+ * Use `create(BeginErasureResponseSchema)` to create a new message.
+ */
+export const BeginErasureResponseSchema: GenMessage<BeginErasureResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 2);
+
+/**
+ * @generated from message parley.storage.v1.EraseRecordsRequest
+ */
+export type EraseRecordsRequest = Message<"parley.storage.v1.EraseRecordsRequest"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * @generated from field: string conversation_id = 2;
+   */
+  conversationId: string;
+
+  /**
+   * @generated from field: uint32 after_seq = 3;
+   */
+  afterSeq: number;
+};
+
+/**
+ * Describes the message parley.storage.v1.EraseRecordsRequest.
+ * Use `create(EraseRecordsRequestSchema)` to create a new message.
+ */
+export const EraseRecordsRequestSchema: GenMessage<EraseRecordsRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 3);
+
+/**
+ * @generated from message parley.storage.v1.EraseRecordsResponse
+ */
+export type EraseRecordsResponse = Message<"parley.storage.v1.EraseRecordsResponse"> & {
+  /**
+   * Where to go on; 0: that was all up to the head.
+   *
+   * @generated from field: uint32 next_after_seq = 1;
+   */
+  nextAfterSeq: number;
+
+  /**
+   * All erased records that were passed, from whatever erasure.
+   *
+   * @generated from field: repeated parley.v1.SeqRange erased = 2;
+   */
+  erased: SeqRange[];
+
+  /**
+   * @generated from field: uint32 messages = 3;
+   */
+  messages: number;
+
+  /**
+   * @generated from field: uint32 changes = 4;
+   */
+  changes: number;
+
+  /**
+   * @generated from field: uint32 media = 5;
+   */
+  media: number;
+};
+
+/**
+ * Describes the message parley.storage.v1.EraseRecordsResponse.
+ * Use `create(EraseRecordsResponseSchema)` to create a new message.
+ */
+export const EraseRecordsResponseSchema: GenMessage<EraseRecordsResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 4);
+
+/**
+ * @generated from message parley.storage.v1.ForgetMemberRequest
+ */
+export type ForgetMemberRequest = Message<"parley.storage.v1.ForgetMemberRequest"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * @generated from field: string conversation_id = 2;
+   */
+  conversationId: string;
+};
+
+/**
+ * Describes the message parley.storage.v1.ForgetMemberRequest.
+ * Use `create(ForgetMemberRequestSchema)` to create a new message.
+ */
+export const ForgetMemberRequestSchema: GenMessage<ForgetMemberRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 5);
+
+/**
+ * @generated from message parley.storage.v1.ForgetMemberResponse
+ */
+export type ForgetMemberResponse = Message<"parley.storage.v1.ForgetMemberResponse"> & {
+  /**
+   * @generated from field: parley.storage.v1.ErasureReceipt receipt = 1;
+   */
+  receipt?: ErasureReceipt | undefined;
+};
+
+/**
+ * Describes the message parley.storage.v1.ForgetMemberResponse.
+ * Use `create(ForgetMemberResponseSchema)` to create a new message.
+ */
+export const ForgetMemberResponseSchema: GenMessage<ForgetMemberResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 6);
+
+/**
+ * @generated from message parley.storage.v1.FinishErasureRequest
+ */
+export type FinishErasureRequest = Message<"parley.storage.v1.FinishErasureRequest"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message parley.storage.v1.FinishErasureRequest.
+ * Use `create(FinishErasureRequestSchema)` to create a new message.
+ */
+export const FinishErasureRequestSchema: GenMessage<FinishErasureRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 7);
+
+/**
+ * @generated from message parley.storage.v1.FinishErasureResponse
+ */
+export type FinishErasureResponse = Message<"parley.storage.v1.FinishErasureResponse"> & {
+  /**
+   * @generated from field: parley.storage.v1.ErasureReceipt receipt = 1;
+   */
+  receipt?: ErasureReceipt | undefined;
+};
+
+/**
+ * Describes the message parley.storage.v1.FinishErasureResponse.
+ * Use `create(FinishErasureResponseSchema)` to create a new message.
+ */
+export const FinishErasureResponseSchema: GenMessage<FinishErasureResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 8);
+
+/**
+ * @generated from message parley.storage.v1.Retention
+ */
+export type Retention = Message<"parley.storage.v1.Retention"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * Milliseconds; 0: for ever.
+   *
+   * @generated from field: int64 retention_ms = 2;
+   */
+  retentionMs: bigint;
+
+  /**
+   * Counts up with each setting.
+   *
+   * @generated from field: uint32 revision = 3;
+   */
+  revision: number;
+
+  /**
+   * Records below are gone for readers, for good.
+   *
+   * @generated from field: uint32 floor_seq = 4;
+   */
+  floorSeq: number;
+
+  /**
+   * Records below are gone from the store.
+   *
+   * @generated from field: uint32 removed_seq = 5;
+   */
+  removedSeq: number;
+};
+
+/**
+ * Describes the message parley.storage.v1.Retention.
+ * Use `create(RetentionSchema)` to create a new message.
+ */
+export const RetentionSchema: GenMessage<Retention> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 9);
+
+/**
+ * @generated from message parley.storage.v1.SetRetentionRequest
+ */
+export type SetRetentionRequest = Message<"parley.storage.v1.SetRetentionRequest"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * @generated from field: int64 retention_ms = 2;
+   */
+  retentionMs: bigint;
+};
+
+/**
+ * Describes the message parley.storage.v1.SetRetentionRequest.
+ * Use `create(SetRetentionRequestSchema)` to create a new message.
+ */
+export const SetRetentionRequestSchema: GenMessage<SetRetentionRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 10);
+
+/**
+ * @generated from message parley.storage.v1.SetRetentionResponse
+ */
+export type SetRetentionResponse = Message<"parley.storage.v1.SetRetentionResponse"> & {
+  /**
+   * @generated from field: parley.storage.v1.Retention retention = 1;
+   */
+  retention?: Retention | undefined;
+};
+
+/**
+ * Describes the message parley.storage.v1.SetRetentionResponse.
+ * Use `create(SetRetentionResponseSchema)` to create a new message.
+ */
+export const SetRetentionResponseSchema: GenMessage<SetRetentionResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 11);
+
+/**
+ * @generated from message parley.storage.v1.GetRetentionRequest
+ */
+export type GetRetentionRequest = Message<"parley.storage.v1.GetRetentionRequest"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+};
+
+/**
+ * Describes the message parley.storage.v1.GetRetentionRequest.
+ * Use `create(GetRetentionRequestSchema)` to create a new message.
+ */
+export const GetRetentionRequestSchema: GenMessage<GetRetentionRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 12);
+
+/**
+ * @generated from message parley.storage.v1.GetRetentionResponse
+ */
+export type GetRetentionResponse = Message<"parley.storage.v1.GetRetentionResponse"> & {
+  /**
+   * @generated from field: parley.storage.v1.Retention retention = 1;
+   */
+  retention?: Retention | undefined;
+};
+
+/**
+ * Describes the message parley.storage.v1.GetRetentionResponse.
+ * Use `create(GetRetentionResponseSchema)` to create a new message.
+ */
+export const GetRetentionResponseSchema: GenMessage<GetRetentionResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 13);
+
+/**
+ * @generated from message parley.storage.v1.SweepRetentionRequest
+ */
+export type SweepRetentionRequest = Message<"parley.storage.v1.SweepRetentionRequest"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+};
+
+/**
+ * Describes the message parley.storage.v1.SweepRetentionRequest.
+ * Use `create(SweepRetentionRequestSchema)` to create a new message.
+ */
+export const SweepRetentionRequestSchema: GenMessage<SweepRetentionRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 14);
+
+/**
+ * @generated from message parley.storage.v1.SweepRetentionResponse
+ */
+export type SweepRetentionResponse = Message<"parley.storage.v1.SweepRetentionResponse"> & {
+  /**
+   * @generated from field: parley.storage.v1.Retention retention = 1;
+   */
+  retention?: Retention | undefined;
+
+  /**
+   * There is more to remove now.
+   *
+   * @generated from field: bool more = 2;
+   */
+  more: boolean;
+};
+
+/**
+ * Describes the message parley.storage.v1.SweepRetentionResponse.
+ * Use `create(SweepRetentionResponseSchema)` to create a new message.
+ */
+export const SweepRetentionResponseSchema: GenMessage<SweepRetentionResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 15);
+
+/**
+ * @generated from message parley.storage.v1.ListUploadsRequest
+ */
+export type ListUploadsRequest = Message<"parley.storage.v1.ListUploadsRequest"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message parley.storage.v1.ListUploadsRequest.
+ * Use `create(ListUploadsRequestSchema)` to create a new message.
+ */
+export const ListUploadsRequestSchema: GenMessage<ListUploadsRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 16);
+
+/**
+ * @generated from message parley.storage.v1.ListUploadsResponse
+ */
+export type ListUploadsResponse = Message<"parley.storage.v1.ListUploadsResponse"> & {
+  /**
+   * @generated from field: repeated parley.storage.v1.Upload uploads = 1;
+   */
+  uploads: Upload[];
+};
+
+/**
+ * Describes the message parley.storage.v1.ListUploadsResponse.
+ * Use `create(ListUploadsResponseSchema)` to create a new message.
+ */
+export const ListUploadsResponseSchema: GenMessage<ListUploadsResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 17);
+
+/**
+ * @generated from message parley.storage.v1.Upload
+ */
+export type Upload = Message<"parley.storage.v1.Upload"> & {
+  /**
+   * @generated from field: string conversation_id = 1;
+   */
+  conversationId: string;
+
+  /**
+   * @generated from field: string media_id = 2;
+   */
+  mediaId: string;
+};
+
+/**
+ * Describes the message parley.storage.v1.Upload.
+ * Use `create(UploadSchema)` to create a new message.
+ */
+export const UploadSchema: GenMessage<Upload> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 18);
+
+/**
+ * @generated from message parley.storage.v1.FilterErasedRequest
+ */
+export type FilterErasedRequest = Message<"parley.storage.v1.FilterErasedRequest"> & {
+  /**
+   * @generated from field: repeated string user_ids = 1;
+   */
+  userIds: string[];
+};
+
+/**
+ * Describes the message parley.storage.v1.FilterErasedRequest.
+ * Use `create(FilterErasedRequestSchema)` to create a new message.
+ */
+export const FilterErasedRequestSchema: GenMessage<FilterErasedRequest> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 19);
+
+/**
+ * @generated from message parley.storage.v1.FilterErasedResponse
+ */
+export type FilterErasedResponse = Message<"parley.storage.v1.FilterErasedResponse"> & {
+  /**
+   * @generated from field: repeated string user_ids = 1;
+   */
+  userIds: string[];
+};
+
+/**
+ * Describes the message parley.storage.v1.FilterErasedResponse.
+ * Use `create(FilterErasedResponseSchema)` to create a new message.
+ */
+export const FilterErasedResponseSchema: GenMessage<FilterErasedResponse> = /*@__PURE__*/
+  messageDesc(file_parley_storage_v1_storage, 20);
 
 /**
  * @generated from message parley.storage.v1.AppendRequest
@@ -50,7 +543,7 @@ export type AppendRequest = Message<"parley.storage.v1.AppendRequest"> & {
  * Use `create(AppendRequestSchema)` to create a new message.
  */
 export const AppendRequestSchema: GenMessage<AppendRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 0);
+  messageDesc(file_parley_storage_v1_storage, 21);
 
 /**
  * What changes in one conversation, kept all or nothing with the rest of its batch in the embedded store; in a cluster in
@@ -102,7 +595,7 @@ export type ConversationWrite = Message<"parley.storage.v1.ConversationWrite"> &
  * Use `create(ConversationWriteSchema)` to create a new message.
  */
 export const ConversationWriteSchema: GenMessage<ConversationWrite> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 1);
+  messageDesc(file_parley_storage_v1_storage, 22);
 
 /**
  * One place of a log.
@@ -147,7 +640,7 @@ export type Cell = Message<"parley.storage.v1.Cell"> & {
  * Use `create(CellSchema)` to create a new message.
  */
 export const CellSchema: GenMessage<Cell> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 2);
+  messageDesc(file_parley_storage_v1_storage, 23);
 
 /**
  * What is the same for all members of a conversation, at the index head.
@@ -213,7 +706,7 @@ export type ConversationState = Message<"parley.storage.v1.ConversationState"> &
  * Use `create(ConversationStateSchema)` to create a new message.
  */
 export const ConversationStateSchema: GenMessage<ConversationState> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 3);
+  messageDesc(file_parley_storage_v1_storage, 24);
 
 /**
  * @generated from message parley.storage.v1.LeastCursor
@@ -240,7 +733,7 @@ export type LeastCursor = Message<"parley.storage.v1.LeastCursor"> & {
  * Use `create(LeastCursorSchema)` to create a new message.
  */
 export const LeastCursorSchema: GenMessage<LeastCursor> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 4);
+  messageDesc(file_parley_storage_v1_storage, 25);
 
 /**
  * A user in a conversation.
@@ -290,7 +783,7 @@ export type Member = Message<"parley.storage.v1.Member"> & {
  * Use `create(MemberSchema)` to create a new message.
  */
 export const MemberSchema: GenMessage<Member> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 5);
+  messageDesc(file_parley_storage_v1_storage, 26);
 
 /**
  * @generated from message parley.storage.v1.AppendResponse
@@ -324,7 +817,7 @@ export type AppendResponse = Message<"parley.storage.v1.AppendResponse"> & {
  * Use `create(AppendResponseSchema)` to create a new message.
  */
 export const AppendResponseSchema: GenMessage<AppendResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 6);
+  messageDesc(file_parley_storage_v1_storage, 27);
 
 /**
  * @generated from message parley.storage.v1.OpenRequest
@@ -341,7 +834,7 @@ export type OpenRequest = Message<"parley.storage.v1.OpenRequest"> & {
  * Use `create(OpenRequestSchema)` to create a new message.
  */
 export const OpenRequestSchema: GenMessage<OpenRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 7);
+  messageDesc(file_parley_storage_v1_storage, 28);
 
 /**
  * @generated from message parley.storage.v1.OpenResponse
@@ -367,6 +860,13 @@ export type OpenResponse = Message<"parley.storage.v1.OpenResponse"> & {
    * @generated from field: repeated parley.storage.v1.Cell tail = 3;
    */
   tail: Cell[];
+
+  /**
+   * In the first answer: those of the two users of a direct conversation who are erased.
+   *
+   * @generated from field: repeated string erased_user_ids = 4;
+   */
+  erasedUserIds: string[];
 };
 
 /**
@@ -374,7 +874,7 @@ export type OpenResponse = Message<"parley.storage.v1.OpenResponse"> & {
  * Use `create(OpenResponseSchema)` to create a new message.
  */
 export const OpenResponseSchema: GenMessage<OpenResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 8);
+  messageDesc(file_parley_storage_v1_storage, 29);
 
 /**
  * @generated from message parley.storage.v1.ReadRequest
@@ -391,7 +891,7 @@ export type ReadRequest = Message<"parley.storage.v1.ReadRequest"> & {
  * Use `create(ReadRequestSchema)` to create a new message.
  */
 export const ReadRequestSchema: GenMessage<ReadRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 9);
+  messageDesc(file_parley_storage_v1_storage, 30);
 
 /**
  * Records with after_seq < seq < before_seq; 0 leaves a side open. The lowest where after_seq is set, else the highest.
@@ -434,7 +934,7 @@ export type Page = Message<"parley.storage.v1.Page"> & {
  * Use `create(PageSchema)` to create a new message.
  */
 export const PageSchema: GenMessage<Page> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 10);
+  messageDesc(file_parley_storage_v1_storage, 31);
 
 /**
  * @generated from message parley.storage.v1.ReadResponse
@@ -453,7 +953,7 @@ export type ReadResponse = Message<"parley.storage.v1.ReadResponse"> & {
  * Use `create(ReadResponseSchema)` to create a new message.
  */
 export const ReadResponseSchema: GenMessage<ReadResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 11);
+  messageDesc(file_parley_storage_v1_storage, 32);
 
 /**
  * @generated from message parley.storage.v1.PageResult
@@ -479,7 +979,7 @@ export type PageResult = Message<"parley.storage.v1.PageResult"> & {
   headSeq: number;
 
   /**
-   * The first seq that the user may read.
+   * The first seq that the user may read. Where a retention has raised it, it is known of pages that would begin below.
    *
    * @generated from field: uint32 floor_seq = 4;
    */
@@ -491,7 +991,7 @@ export type PageResult = Message<"parley.storage.v1.PageResult"> & {
  * Use `create(PageResultSchema)` to create a new message.
  */
 export const PageResultSchema: GenMessage<PageResult> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 12);
+  messageDesc(file_parley_storage_v1_storage, 33);
 
 /**
  * @generated from message parley.storage.v1.FindSendRequest
@@ -530,7 +1030,7 @@ export type FindSendRequest = Message<"parley.storage.v1.FindSendRequest"> & {
  * Use `create(FindSendRequestSchema)` to create a new message.
  */
 export const FindSendRequestSchema: GenMessage<FindSendRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 13);
+  messageDesc(file_parley_storage_v1_storage, 34);
 
 /**
  * @generated from message parley.storage.v1.FindSendResponse
@@ -554,7 +1054,7 @@ export type FindSendResponse = Message<"parley.storage.v1.FindSendResponse"> & {
  * Use `create(FindSendResponseSchema)` to create a new message.
  */
 export const FindSendResponseSchema: GenMessage<FindSendResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 14);
+  messageDesc(file_parley_storage_v1_storage, 35);
 
 /**
  * @generated from message parley.storage.v1.ListMembersRequest
@@ -592,7 +1092,7 @@ export type ListMembersRequest = Message<"parley.storage.v1.ListMembersRequest">
  * Use `create(ListMembersRequestSchema)` to create a new message.
  */
 export const ListMembersRequestSchema: GenMessage<ListMembersRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 15);
+  messageDesc(file_parley_storage_v1_storage, 36);
 
 /**
  * @generated from message parley.storage.v1.ListMembersResponse
@@ -616,7 +1116,7 @@ export type ListMembersResponse = Message<"parley.storage.v1.ListMembersResponse
  * Use `create(ListMembersResponseSchema)` to create a new message.
  */
 export const ListMembersResponseSchema: GenMessage<ListMembersResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 16);
+  messageDesc(file_parley_storage_v1_storage, 37);
 
 /**
  * @generated from message parley.storage.v1.ListIndexRequest
@@ -633,7 +1133,7 @@ export type ListIndexRequest = Message<"parley.storage.v1.ListIndexRequest"> & {
  * Use `create(ListIndexRequestSchema)` to create a new message.
  */
 export const ListIndexRequestSchema: GenMessage<ListIndexRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 17);
+  messageDesc(file_parley_storage_v1_storage, 38);
 
 /**
  * @generated from message parley.storage.v1.ListIndexResponse
@@ -643,6 +1143,13 @@ export type ListIndexResponse = Message<"parley.storage.v1.ListIndexResponse"> &
    * @generated from field: repeated parley.storage.v1.IndexRow rows = 1;
    */
   rows: IndexRow[];
+
+  /**
+   * The user is erased: nothing will ever be here.
+   *
+   * @generated from field: bool erased = 2;
+   */
+  erased: boolean;
 };
 
 /**
@@ -650,7 +1157,7 @@ export type ListIndexResponse = Message<"parley.storage.v1.ListIndexResponse"> &
  * Use `create(ListIndexResponseSchema)` to create a new message.
  */
 export const ListIndexResponseSchema: GenMessage<ListIndexResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 18);
+  messageDesc(file_parley_storage_v1_storage, 39);
 
 /**
  * @generated from message parley.storage.v1.IndexRow
@@ -679,7 +1186,7 @@ export type IndexRow = Message<"parley.storage.v1.IndexRow"> & {
  * Use `create(IndexRowSchema)` to create a new message.
  */
 export const IndexRowSchema: GenMessage<IndexRow> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 19);
+  messageDesc(file_parley_storage_v1_storage, 40);
 
 /**
  * @generated from message parley.storage.v1.HeadSumsRequest
@@ -696,7 +1203,7 @@ export type HeadSumsRequest = Message<"parley.storage.v1.HeadSumsRequest"> & {
  * Use `create(HeadSumsRequestSchema)` to create a new message.
  */
 export const HeadSumsRequestSchema: GenMessage<HeadSumsRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 20);
+  messageDesc(file_parley_storage_v1_storage, 41);
 
 /**
  * @generated from message parley.storage.v1.HeadSumsResponse
@@ -715,7 +1222,7 @@ export type HeadSumsResponse = Message<"parley.storage.v1.HeadSumsResponse"> & {
  * Use `create(HeadSumsResponseSchema)` to create a new message.
  */
 export const HeadSumsResponseSchema: GenMessage<HeadSumsResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 21);
+  messageDesc(file_parley_storage_v1_storage, 42);
 
 /**
  * @generated from message parley.storage.v1.RevokeRequest
@@ -732,7 +1239,7 @@ export type RevokeRequest = Message<"parley.storage.v1.RevokeRequest"> & {
  * Use `create(RevokeRequestSchema)` to create a new message.
  */
 export const RevokeRequestSchema: GenMessage<RevokeRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 22);
+  messageDesc(file_parley_storage_v1_storage, 43);
 
 /**
  * @generated from message parley.storage.v1.RevokeResponse
@@ -745,7 +1252,7 @@ export type RevokeResponse = Message<"parley.storage.v1.RevokeResponse"> & {
  * Use `create(RevokeResponseSchema)` to create a new message.
  */
 export const RevokeResponseSchema: GenMessage<RevokeResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 23);
+  messageDesc(file_parley_storage_v1_storage, 44);
 
 /**
  * @generated from message parley.storage.v1.FilterAcquaintedRequest
@@ -767,7 +1274,7 @@ export type FilterAcquaintedRequest = Message<"parley.storage.v1.FilterAcquainte
  * Use `create(FilterAcquaintedRequestSchema)` to create a new message.
  */
 export const FilterAcquaintedRequestSchema: GenMessage<FilterAcquaintedRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 24);
+  messageDesc(file_parley_storage_v1_storage, 45);
 
 /**
  * @generated from message parley.storage.v1.FilterAcquaintedResponse
@@ -784,7 +1291,7 @@ export type FilterAcquaintedResponse = Message<"parley.storage.v1.FilterAcquaint
  * Use `create(FilterAcquaintedResponseSchema)` to create a new message.
  */
 export const FilterAcquaintedResponseSchema: GenMessage<FilterAcquaintedResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 25);
+  messageDesc(file_parley_storage_v1_storage, 46);
 
 /**
  * @generated from message parley.storage.v1.LastSeen
@@ -808,7 +1315,7 @@ export type LastSeen = Message<"parley.storage.v1.LastSeen"> & {
  * Use `create(LastSeenSchema)` to create a new message.
  */
 export const LastSeenSchema: GenMessage<LastSeen> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 26);
+  messageDesc(file_parley_storage_v1_storage, 47);
 
 /**
  * @generated from message parley.storage.v1.PutLastSeenRequest
@@ -825,7 +1332,7 @@ export type PutLastSeenRequest = Message<"parley.storage.v1.PutLastSeenRequest">
  * Use `create(PutLastSeenRequestSchema)` to create a new message.
  */
 export const PutLastSeenRequestSchema: GenMessage<PutLastSeenRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 27);
+  messageDesc(file_parley_storage_v1_storage, 48);
 
 /**
  * @generated from message parley.storage.v1.PutLastSeenResponse
@@ -838,7 +1345,7 @@ export type PutLastSeenResponse = Message<"parley.storage.v1.PutLastSeenResponse
  * Use `create(PutLastSeenResponseSchema)` to create a new message.
  */
 export const PutLastSeenResponseSchema: GenMessage<PutLastSeenResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 28);
+  messageDesc(file_parley_storage_v1_storage, 49);
 
 /**
  * @generated from message parley.storage.v1.GetLastSeenRequest
@@ -855,7 +1362,7 @@ export type GetLastSeenRequest = Message<"parley.storage.v1.GetLastSeenRequest">
  * Use `create(GetLastSeenRequestSchema)` to create a new message.
  */
 export const GetLastSeenRequestSchema: GenMessage<GetLastSeenRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 29);
+  messageDesc(file_parley_storage_v1_storage, 50);
 
 /**
  * @generated from message parley.storage.v1.GetLastSeenResponse
@@ -874,7 +1381,7 @@ export type GetLastSeenResponse = Message<"parley.storage.v1.GetLastSeenResponse
  * Use `create(GetLastSeenResponseSchema)` to create a new message.
  */
 export const GetLastSeenResponseSchema: GenMessage<GetLastSeenResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 30);
+  messageDesc(file_parley_storage_v1_storage, 51);
 
 /**
  * @generated from message parley.storage.v1.MediaHeader
@@ -925,7 +1432,7 @@ export type MediaHeader = Message<"parley.storage.v1.MediaHeader"> & {
  * Use `create(MediaHeaderSchema)` to create a new message.
  */
 export const MediaHeaderSchema: GenMessage<MediaHeader> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 31);
+  messageDesc(file_parley_storage_v1_storage, 52);
 
 /**
  * @generated from message parley.storage.v1.PutMediaRequest
@@ -947,6 +1454,13 @@ export type PutMediaRequest = Message<"parley.storage.v1.PutMediaRequest"> & {
     value: Uint8Array;
     case: "chunk";
   } | { case: undefined; value?: undefined };
+
+  /**
+   * With the header: whose upload it is, to find it when they are erased.
+   *
+   * @generated from field: string uploader_id = 3;
+   */
+  uploaderId: string;
 };
 
 /**
@@ -954,7 +1468,7 @@ export type PutMediaRequest = Message<"parley.storage.v1.PutMediaRequest"> & {
  * Use `create(PutMediaRequestSchema)` to create a new message.
  */
 export const PutMediaRequestSchema: GenMessage<PutMediaRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 32);
+  messageDesc(file_parley_storage_v1_storage, 53);
 
 /**
  * @generated from message parley.storage.v1.PutMediaResponse
@@ -971,7 +1485,7 @@ export type PutMediaResponse = Message<"parley.storage.v1.PutMediaResponse"> & {
  * Use `create(PutMediaResponseSchema)` to create a new message.
  */
 export const PutMediaResponseSchema: GenMessage<PutMediaResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 33);
+  messageDesc(file_parley_storage_v1_storage, 54);
 
 /**
  * @generated from message parley.storage.v1.GetMediaRequest
@@ -1010,7 +1524,7 @@ export type GetMediaRequest = Message<"parley.storage.v1.GetMediaRequest"> & {
  * Use `create(GetMediaRequestSchema)` to create a new message.
  */
 export const GetMediaRequestSchema: GenMessage<GetMediaRequest> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 34);
+  messageDesc(file_parley_storage_v1_storage, 55);
 
 /**
  * @generated from message parley.storage.v1.GetMediaResponse
@@ -1039,7 +1553,7 @@ export type GetMediaResponse = Message<"parley.storage.v1.GetMediaResponse"> & {
  * Use `create(GetMediaResponseSchema)` to create a new message.
  */
 export const GetMediaResponseSchema: GenMessage<GetMediaResponse> = /*@__PURE__*/
-  messageDesc(file_parley_storage_v1_storage, 35);
+  messageDesc(file_parley_storage_v1_storage, 56);
 
 /**
  * @generated from enum parley.storage.v1.Kind
@@ -1255,6 +1769,101 @@ export const StorageService: GenService<{
     methodKind: "server_streaming";
     input: typeof GetMediaRequestSchema;
     output: typeof GetMediaResponseSchema;
+  },
+  /**
+   * The erasure of a user, in steps that may all come again. BeginErasure marks the user for good: nobody begins a conversation with them
+   * any more. Then, for each conversation of their index, once its owner takes nothing more of them: EraseRecords to the end, ForgetMember.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.BeginErasure
+   */
+  beginErasure: {
+    methodKind: "unary";
+    input: typeof BeginErasureRequestSchema;
+    output: typeof BeginErasureResponseSchema;
+  },
+  /**
+   * Looks at the next records of a conversation and takes away what the user said there, with what they attached. FAILED_PRECONDITION for a
+   * user who is not marked.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.EraseRecords
+   */
+  eraseRecords: {
+    methodKind: "unary";
+    input: typeof EraseRecordsRequestSchema;
+    output: typeof EraseRecordsResponseSchema;
+  },
+  /**
+   * Takes the conversation from the user's index, and the user from its members. Of a direct conversation that the other one still has, the
+   * log, its id and how far the user had read stay with the other one.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.ForgetMember
+   */
+  forgetMember: {
+    methodKind: "unary";
+    input: typeof ForgetMemberRequestSchema;
+    output: typeof ForgetMemberResponseSchema;
+  },
+  /**
+   * All that is kept of the user elsewhere: uploads, last-seen time. Then what the store has left of all of this in its files, as far as it
+   * is the store's to do.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.FinishErasure
+   */
+  finishErasure: {
+    methodKind: "unary";
+    input: typeof FinishErasureRequestSchema;
+    output: typeof FinishErasureResponseSchema;
+  },
+  /**
+   * What a user uploaded, sent or not, as far as uploads named their users when they came.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.ListUploads
+   */
+  listUploads: {
+    methodKind: "unary";
+    input: typeof ListUploadsRequestSchema;
+    output: typeof ListUploadsResponseSchema;
+  },
+  /**
+   * How long a conversation's records are kept. What is older goes by and by.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.SetRetention
+   */
+  setRetention: {
+    methodKind: "unary";
+    input: typeof SetRetentionRequestSchema;
+    output: typeof SetRetentionResponseSchema;
+  },
+  /**
+   * As it is kept; with a floor_seq of 0 where nothing was ever removed. NOT_FOUND for a conversation that is not there.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.GetRetention
+   */
+  getRetention: {
+    methodKind: "unary";
+    input: typeof GetRetentionRequestSchema;
+    output: typeof GetRetentionResponseSchema;
+  },
+  /**
+   * Removes what is due of one conversation, some thousand records at most, and media that nothing later shows. Storage does so by itself,
+   * too. The record at the head always stays.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.SweepRetention
+   */
+  sweepRetention: {
+    methodKind: "unary";
+    input: typeof SweepRetentionRequestSchema;
+    output: typeof SweepRetentionResponseSchema;
+  },
+  /**
+   * Those of the users who are marked.
+   *
+   * @generated from rpc parley.storage.v1.StorageService.FilterErased
+   */
+  filterErased: {
+    methodKind: "unary";
+    input: typeof FilterErasedRequestSchema;
+    output: typeof FilterErasedResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_parley_storage_v1_storage, 0);

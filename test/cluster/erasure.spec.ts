@@ -1,0 +1,111 @@
+/** Erasure on real Cassandra: no table has anything of the user any more, and once tombstones are old enough and files are compacted, no file. */
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { readdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import { promisify } from "node:util";
+import { systemRandom } from "../../mesh/random.ts";
+import { openMediaFolder } from "../../storage/index.ts";
+import { newFolder } from "../support/parley.ts";
+import { root } from "../support/tree.ts";
+import { Desk, member, write } from "../storage/writes.ts";
+import { tables } from "../sim/store/schema.ts";
+import { Keyspace } from "./keyspace.ts";
+import { Members } from "./members.ts";
+
+const run = promisify(execFile);
+const script = join(root, "test/cluster/servers/cassandra/nodetool.sh");
+const nodetool = (...args: string[]): Promise<unknown> =>
+  run(script, [String(jmxPort), ...args], { timeout: 240_000 });
+
+const network = process.env["TEST_NETWORK"] ?? "127.51";
+const jmxPort = 17_199;
+const userId = "mallory-the-user";
+const members = [member(userId), member("bob")];
+
+describe("erasure on Cassandra", function () {
+  this.timeout(300_000);
+  let node: Members;
+  let keyspace: Keyspace;
+  let folder: Awaited<ReturnType<typeof newFolder>>;
+  let desk: Desk;
+
+  before(async () => {
+    node = await Members.start("cassandra", [`${network}.3.1`], {
+      CASSANDRA_JVM_OPTS: `-Dcassandra.jmx.local.port=${jmxPort}`,
+    });
+    keyspace = await Keyspace.migrated(node.endpoints);
+    folder = await newFolder();
+    const media = await openMediaFolder(folder.path, systemRandom);
+    desk = new Desk({ store: await keyspace.open(), media });
+  });
+
+  after(async () => {
+    await desk?.close();
+    await keyspace?.close();
+    await node?.close();
+    await folder?.remove();
+  });
+
+  /** Each table that has it, by a scan of all rows. */
+  async function tablesWith(text: string): Promise<string[]> {
+    const found: string[] = [];
+    for (const name of tables.keys()) {
+      const rows = await keyspace.ask(`SELECT * FROM ${keyspace.name}.${name}`);
+      const bytes = rows.flatMap((row) =>
+        row
+          .values()
+          .map((value) => Buffer.from(value instanceof Uint8Array ? value : String(value))),
+      );
+      if (bytes.some((value) => value.includes(text))) found.push(name);
+    }
+    return found;
+  }
+
+  /** Of the node's tables; its commit log has what was written until it is through with it. */
+  async function filesWith(text: string): Promise<string[]> {
+    const path = join(node.folderOf(0), "data");
+    const found: string[] = [];
+    for (const name of await readdir(path, { recursive: true })) {
+      const file = join(path, name);
+      if (!(await stat(file)).isFile()) continue;
+      if ((await readFile(file)).includes(text)) found.push(name);
+    }
+    return found;
+  }
+
+  it("leaves nothing that a scan finds", async () => {
+    for (const id of ["g:1", "g:2"]) {
+      await desk.kept(
+        write({ id, members, sender: userId, from: 1, count: 60, text: "secret-marker" }),
+      );
+      await desk.kept(write({ id, members, sender: "bob", from: 61, text: "kept-marker" }));
+    }
+    await desk.client.putLastSeen({ seen: [{ userId, timeMs: 5n }] });
+    assert.deepEqual(await tablesWith("secret-marker"), ["log"]);
+    assert.deepEqual(await tablesWith(userId), ["log", "user_index", "groups", "last_seen"]);
+    // Of files that are not compressed, so that what is in them is found.
+    for (const name of tables.keys())
+      await keyspace.ask(
+        `ALTER TABLE KS.${name} WITH gc_grace_seconds = 0 AND compression = {'enabled': 'false'}`,
+      );
+    await nodetool("flush");
+    assert((await filesWith("secret-marker")).length > 0, "the scan finds what is there");
+    await desk.client.beginErasure({ userId });
+    for (const conversationId of ["g:1", "g:2"]) {
+      await desk.client.eraseRecords({ userId, conversationId });
+      await desk.client.forgetMember({ userId, conversationId });
+    }
+    await desk.client.finishErasure({ userId });
+    assert.deepEqual(await tablesWith("secret-marker"), []);
+    assert.deepEqual(await tablesWith(userId), []);
+    assert.deepEqual(await tablesWith("kept-marker"), ["log"]);
+  });
+
+  it("leaves nothing in the files after compaction, once tombstones may go", async () => {
+    await nodetool("flush");
+    await nodetool("compact", keyspace.name);
+    for (const text of ["secret-marker", userId]) assert.deepEqual(await filesWith(text), []);
+    assert((await filesWith("kept-marker")).length > 0);
+  });
+});
