@@ -13,7 +13,7 @@ import {
   ReadLogResponseSchema,
 } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { line } from "./messages.ts";
-import { type OperatorOptions, asked, withMesh } from "./operator-client.ts";
+import { type OperatorOptions, asked, asksGateway } from "./operator-client.ts";
 import {
   connectionsText,
   explanationText,
@@ -30,12 +30,12 @@ export function addOperators(program: Command): void {
 
 function addWhere(program: Command): void {
   const processes = program.command("processes").description("list the processes of all services");
-  withMesh(processes)
+  asksGateway(processes)
     .argument("[service]", "only of this service: gateway, session, delivery, presence, storage")
     .option("-q, --quiet", "print the ids alone")
     .action(listProcesses);
   const connections = program.command("connections").description("list who is connected where");
-  withMesh(connections)
+  asksGateway(connections)
     .option("--user <user>", "only this user's")
     .option("--gateway <id>", "only those of this gateway")
     .option("--limit <n>", "at most so many of each gateway, up to 1000", number, 200)
@@ -43,11 +43,11 @@ function addWhere(program: Command): void {
   const sessions = program
     .command("sessions")
     .description("say whether a user is online, and where each device is");
-  withMesh(sessions).argument("<user>", "the user's id").action(getUser);
+  asksGateway(sessions).argument("<user>", "the user's id").action(getUser);
   const drain = program
     .command("drain")
     .description("send a gateway's clients away; it takes no more until it is started again");
-  withMesh(drain)
+  asksGateway(drain)
     .argument("<gateway>", "the gateway's id")
     .option("--over <ms>", "over so many milliseconds", number, 5_000)
     .action(drainGateway);
@@ -56,11 +56,11 @@ function addWhere(program: Command): void {
 function addShards(program: Command): void {
   const which = "a conversation, or the number of a shard";
   const shard = program.command("shard").description("say who owns a conversation's shard");
-  withMesh(shard).argument("<conversation>", which).action(getShard);
+  asksGateway(shard).argument("<conversation>", which).action(getShard);
   const move = program
     .command("move")
     .description("move a shard to a delivery process, where it stays until that one stops");
-  withMesh(move)
+  asksGateway(move)
     .argument("<conversation>", which)
     .argument("[process]", "the id of the delivery process; none: where hashing places it")
     .action(moveShard);
@@ -70,7 +70,7 @@ function addMessages(program: Command): void {
   const explain = program
     .command("explain")
     .description("say why a message was delivered, or was not: all that the services know of it");
-  withMesh(explain)
+  asksGateway(explain)
     .argument("<conversation>", "the conversation's id")
     .argument("[seq]", "the message's number", number)
     .option("--sender <user>", "instead of a number: who sent it")
@@ -81,7 +81,7 @@ function addMessages(program: Command): void {
   const log = program
     .command("log")
     .description("read a conversation's log: who did what when, and what was said if asked");
-  withMesh(log)
+  asksGateway(log)
     .argument("<conversation>", "the conversation's id")
     .option("--after <seq>", "records after this one, the lowest first", number, 0)
     .option("--before <seq>", "records before this one", number, 0)

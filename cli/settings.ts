@@ -16,8 +16,8 @@ export function addSettings(command: Command, settings: readonly Setting[]): voi
   }
 }
 
-/** Settings of the commands of clients. */
-const clientOnly = new Set(["PARLEY_URL", "PARLEY_TOKEN"]);
+/** Settings of the commands of clients and operators. */
+const clientOnly = new Set(["PARLEY_URL", "PARLEY_TOKEN", "PARLEY_MESH"]);
 
 export function settingValues(command: Command): SettingValues {
   const values: Record<string, string | undefined> = {};

@@ -35,19 +35,22 @@ describe("docs/operations.md answers an operator's questions, by a cluster", () 
       PARLEY_TLS_KEY_FILE: keyFile,
       PARLEY_TLS_CA_FILE: caFile,
     };
-    const all = { ...tls, PARLEY_SHARDS: "64", PARLEY_LOG_LEVEL: "warn" };
+    const all = {
+      ...tls,
+      PARLEY_SHARDS: "64",
+      PARLEY_LEASE_SECONDS: "20",
+      PARLEY_LOG_LEVEL: "warn",
+    };
     cluster = await Cluster.start({ ...own.options, settings: { all } });
     const { url } = cluster.process("gateway-0");
     const { mesh } = cluster.process("gateway-1");
-    const [host = "", port = ""] = mesh.split(":");
     terminal = new Terminal({
       grpcurlFolder: had.folder,
       flags: `-cacert ${caFile} -cert ${certFile} -key ${keyFile} -authority parley.mesh`,
       address: mesh,
       settings: {
         ...tls,
-        PARLEY_MESH_HOST: host,
-        PARLEY_MESH_PORT: port,
+        PARLEY_MESH: mesh,
         PARLEY_URL: url,
         PARLEY_JWT_SECRET: secret,
       },
@@ -72,6 +75,45 @@ describe("docs/operations.md answers an operator's questions, by a cluster", () 
       assert.deepEqual(lacks, [], output);
     });
   }
+
+  it("P2 P3: a shard goes to whom it is moved, and its messages go on", async function () {
+    this.timeout(300_000);
+    assert.ok(terminal);
+    const operator = terminal;
+    const shard = async (): Promise<string> =>
+      (await operator.try("npx parley shard d:alice:bob")).output;
+    const ids = await terminal.try("npx parley processes delivery --quiet");
+    const deliveries = ids.output.trim().split("\n");
+    assert.equal(deliveries.length, 2, ids.output);
+    for (const [at, id] of [...deliveries, ...deliveries].entries()) {
+      const { code, output } = await terminal.try(`npx parley move d:alice:bob ${id}`);
+      assert.equal(code, 0, output);
+      assert.match(await shard(), new RegExp(`delivery ${id} .*moved there by an operator`));
+      const sent = await terminal.try("npx parley send --as bob --with alice 'and now?'");
+      assert.equal(sent.output.trim(), `sent: d:alice:bob #${at + 2}`);
+    }
+    assert.equal((await terminal.try("npx parley move d:alice:bob")).code, 0);
+    assert.doesNotMatch(await shard(), /operator/);
+  });
+
+  it("a process that does not answer is named, and the others' answers are there", async function () {
+    this.timeout(120_000);
+    assert.ok(terminal && cluster);
+    const { id } = cluster.process("session-0");
+    cluster.pause("session-0");
+    try {
+      const { code, output } = await terminal.try(
+        terminal.told(
+          `grpcurl -plaintext -d '{"userId": "alice"}' 127.0.0.1:9090 parley.gateway.v1.GatewayService/GetUser`,
+        ),
+      );
+      assert.equal(code, 0, output);
+      assert.match(output, new RegExp(`"unanswered"[^]*"session"[^]*"${id}"`));
+      assert.match(output, /"presence"/);
+    } finally {
+      cluster.resume("session-0");
+    }
+  });
 
   it("not without a certificate, and not at the port of clients", async () => {
     assert.ok(terminal && cluster);

@@ -3,13 +3,13 @@ import { type Client, ConnectError, createClient } from "@connectrpc/connect";
 import { create, type DescService } from "@bufbuild/protobuf";
 import { pino } from "pino";
 import { type Pace, clusterPace, createDelivery } from "../../delivery/index.ts";
-import { placeOf } from "../../delivery/placement.ts";
+import { placesAmong } from "../../delivery/placement.ts";
 import { ManualClock } from "../../mesh/clock.ts";
 import { hash32 } from "../../mesh/hash.ts";
 import { Identity } from "../../mesh/identity.ts";
 import type { Running, Surroundings } from "../../mesh/lifecycle.ts";
 import { LocalMesh } from "../../mesh/local.ts";
-import { PeerTable, peerOf, ringOf } from "../../mesh/peers.ts";
+import { PeerTable, peerOf } from "../../mesh/peers.ts";
 import { Pipe } from "../../mesh/pipe.ts";
 import { seededRandom } from "../../mesh/random.ts";
 import { MemoryShards, type ShardOwner, type ShardRegistry } from "../../mesh/shards.ts";
@@ -231,11 +231,11 @@ export class Cluster {
   /** Resolves once every shard is where it belongs, and each of these has some. */
   placed(...owners: Process[]): Promise<true> {
     return until(() => {
-      const ring = ringOf(this.deliveries.present);
+      const place = placesAmong(this.deliveries.present);
       const all = Array.from({ length: this.registry.count }, (_, shard) => shard);
       const there = all.map((shard) => this.registry.owner(shard)?.incarnation);
       return (
-        all.every((shard) => there[shard] === placeOf(ring, shard)) &&
+        all.every((shard) => there[shard] === place(shard)) &&
         owners.every(({ identity }) => there.includes(identity.id))
       );
     });
@@ -261,9 +261,15 @@ export class Cluster {
     for (const process of this.#processes) await process.close();
   }
 
-  #announce({ identity, mesh }: Process): void {
-    const peer = peerOf(identity.id, mesh.transport(DeliveryService));
+  #announce({ identity, mesh, delivery }: Process): void {
+    const { id } = identity;
+    const peer = peerOf(id, mesh.transport(DeliveryService));
     this.deliveries.replace([...this.deliveries.present, peer]);
+    delivery.pins?.announcedBy((pinned) => {
+      const { present } = this.deliveries;
+      this.deliveries.replace(present.map((one) => (one.id === id ? { ...one, pinned } : one)));
+      return Promise.resolve();
+    });
   }
 
   #peer({ id, mesh }: Session): ReturnType<typeof peerOf> {

@@ -74,14 +74,19 @@ export class Terminal {
     let all = "";
     for (const line of commands.trim().split("\n")) {
       if (line.startsWith("#")) continue;
-      const { flags, address } = this.#place;
-      const told = line.replace("-plaintext", flags).replace("127.0.0.1:9090", address);
+      const told = this.told(line);
       const { code, output } = await this.try(told);
       assert.equal(code, 0, `${told}\n${output}`);
       assert.doesNotMatch(output, /no answer|unanswered/, told);
       all += output;
     }
     return all;
+  }
+
+  /** As it is told in this place. */
+  told(command: string): string {
+    const { flags, address } = this.#place;
+    return command.replace("-plaintext", flags).replace("127.0.0.1:9090", address);
   }
 
   /** Whatever comes of it. */

@@ -29,7 +29,7 @@ describe("docs/operations.md answers an operator's questions, by one process", (
       flags: `-plaintext`,
       address: `${hostname}:${port}`,
       settings: {
-        PARLEY_MESH_PORT: port,
+        PARLEY_MESH: `${hostname}:${port}`,
         PARLEY_URL: url,
         PARLEY_DATA: data,
         PARLEY_JWT_SECRET: secret,
