@@ -88,11 +88,11 @@ class Bot:
         self.answered: dict[str, int] = {}
         self.tried: dict[str, int] = {}
 
-    async def run(self) -> None:
-        """Stays connected, until the server says that coming back makes no sense."""
+    async def run(self) -> str:
+        """Stays connected; returns why coming back makes no sense."""
         url, failures = self.url, 0
         while True:
-            self.welcomed, wait_s, next_url = False, None, self.url
+            self.welcomed, goodbye = False, None
             try:
                 socket_url = url.replace("http", "ws", 1).rstrip("/") + "/ws"
                 headers = {"Authorization": f"Bearer {self.token}"}
@@ -103,17 +103,15 @@ class Bot:
                         tasks.create_task(self.work(calls))
             except* Farewell as group:
                 goodbye = group.exceptions[0].goodbye
-                if goodbye.reason >= chat_pb2.CLOSE_REASON_UNAUTHENTICATED:
-                    sys.exit(f"the server said {chat_pb2.CloseReason.Name(goodbye.reason)}")
-                wait_s = goodbye.reconnect_after_ms / 1000
-                if may_follow(self.url, goodbye.url):
-                    next_url = goodbye.url
             except* (OSError, ConnectionClosed, InvalidHandshake, TimeoutError, Refused) as group:
                 print(f"disconnected: {group.exceptions[0]!r}", flush=True)
-            url = next_url
             failures = 0 if self.welcomed else failures + 1
-            if wait_s is None:
-                wait_s = random.uniform(0, min(30, 0.5 * 2**failures))
+            url, wait_s = self.url, random.uniform(0, min(30, 0.5 * 2**failures))
+            if goodbye is not None:
+                if goodbye.reason >= chat_pb2.CLOSE_REASON_UNAUTHENTICATED:
+                    return chat_pb2.CloseReason.Name(goodbye.reason)
+                url = goodbye.url if may_follow(self.url, goodbye.url) else url
+                wait_s = goodbye.reconnect_after_ms / 1000
             await asyncio.sleep(wait_s)
 
     async def listen(self, socket: ClientConnection, calls: Calls) -> None:
@@ -229,6 +227,6 @@ class Bot:
 if __name__ == "__main__":
     bot = Bot(os.environ["PARLEY_URL"], os.environ["PARLEY_TOKEN"], os.environ.get("PARLEY_DEVICE", "pong"))
     try:
-        asyncio.run(bot.run())
+        sys.exit(asyncio.run(bot.run()))
     except KeyboardInterrupt:
         pass

@@ -5,6 +5,7 @@ import com.google.protobuf.Message;
 import com.parley.v1.ClientBatch;
 import com.parley.v1.ClientFrame;
 import com.parley.v1.Failure;
+import com.parley.v1.HeartbeatReply;
 import com.parley.v1.ServerBatch;
 import com.parley.v1.ServerFrame;
 import java.io.ByteArrayOutputStream;
@@ -58,9 +59,14 @@ final class Connection implements WebSocket.Listener, AutoCloseable {
                 .buildAsync(uri, this));
   }
 
-  /** Completes, with an exception, when the connection has ended. */
-  CompletableFuture<Void> ended() {
-    return ended;
+  /** Is called once, when the connection has ended. */
+  void onEnd(Runnable run) {
+    ended.whenComplete((done, error) -> run.run());
+  }
+
+  /** Throws where the connection has ended. */
+  void check() throws IOException {
+    if (ended.isDone()) throw new IOException(ended.handle((done, error) -> error).join());
   }
 
   /** A WebSocket of Java's takes the next message when it is done with the last one. */
@@ -125,6 +131,9 @@ final class Connection implements WebSocket.Listener, AutoCloseable {
   }
 
   private void take(ServerFrame frame) {
+    if (frame.hasHeartbeat()) {
+      send(ClientFrame.newBuilder().setHeartbeatReply(HeartbeatReply.getDefaultInstance()).build());
+    }
     if (frame.getRequestId() == 0) {
       listener.accept(frame);
       return;
