@@ -6,7 +6,11 @@ import { fileURLToPath } from "node:url";
 
 export const root = fileURLToPath(new URL("../../", import.meta.url));
 
-const notOurs = new Set([".git", "node_modules", "dist", "data"]);
+const notOurs = new Set([
+  ...[".git", "node_modules", "dist", "data"],
+  // What the examples are built into.
+  ...[".venv", "__pycache__", "generated", "target"],
+]);
 
 /** Every file below `folder`, as paths with slashes from the root of the repository, in order. */
 export function filesBelow(folder = ""): string[] {
