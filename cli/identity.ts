@@ -2,7 +2,6 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
-import { signDevelopmentToken } from "../embedded/index.ts";
 import { systemClock } from "../mesh/clock.ts";
 
 /** Options of every command that talks to a server. */
@@ -55,6 +54,7 @@ export async function sign(
   dataDirectory: string,
   ttlSeconds: number,
 ): Promise<string> {
+  const { signDevelopmentToken } = await import("../embedded/index.ts");
   return signDevelopmentToken(await localSecret(dataDirectory), userId, ttlSeconds, systemClock);
 }
 

@@ -2,17 +2,37 @@
 import { readFileSync } from "node:fs";
 import { ConnectError } from "@connectrpc/connect";
 import { Command } from "commander";
-import { addBackup } from "./backup.ts";
-import { addBench } from "./bench.ts";
-import { addChat } from "./chat.ts";
-import { addErase } from "./erase.ts";
-import { addExport } from "./export.ts";
-import { addMessageCommands } from "./messages.ts";
-import { addOperators } from "./operators.ts";
-import { addProcesses } from "./processes.ts";
-import { addRetention } from "./retention.ts";
-import { addStart } from "./start.ts";
-import { addToken } from "./token.ts";
+import { serviceNames } from "../mesh/directory.ts";
+
+type Add = (program: Command) => Promise<void>;
+
+const addMessages: Add = async (to) => (await import("./messages.ts")).addMessageCommands(to);
+const addCopies: Add = async (to) => (await import("./backup.ts")).addBackup(to);
+
+const addOperators: Add = async (to) => (await import("./operators.ts")).addOperators(to);
+
+/** What adds each command. A command loads what it needs itself: one that prints a token does not wait for a server's sources. */
+const commands = new Map<string, Add>([
+  ["start", async (to) => (await import("./start.ts")).addStart(to)],
+  ...serviceNames.map((name): [string, Add] => [
+    name,
+    async (to) => (await import("./processes.ts")).addService(to, name),
+  ]),
+  ["migrate", async (to) => (await import("./processes.ts")).addMigrate(to)],
+  ["token", async (to) => (await import("./token.ts")).addToken(to)],
+  ["send", addMessages],
+  ["history", addMessages],
+  ["chat", async (to) => (await import("./chat.ts")).addChat(to)],
+  ["backup", addCopies],
+  ["verify", addCopies],
+  ["erase", async (to) => (await import("./erase.ts")).addErase(to, version())],
+  ["export", async (to) => (await import("./export.ts")).addExport(to, version())],
+  ["retention", async (to) => (await import("./retention.ts")).addRetention(to)],
+  ...["processes", "connections", "sessions", "drain", "shard", "move", "explain", "log"].map(
+    (name): [string, Add] => [name, addOperators],
+  ),
+  ["bench", async (to) => (await import("./bench.ts")).addBench(to)],
+]);
 
 function version(): string {
   for (const path of ["../package.json", "../../package.json"]) {
@@ -31,17 +51,9 @@ const program = new Command("parley")
   .description("A chat messaging service: run it, talk through it, look into it, measure it.")
   .version(version())
   .showHelpAfterError("(try --help)");
-addStart(program);
-addProcesses(program);
-addToken(program);
-addMessageCommands(program);
-addChat(program);
-addBackup(program);
-addErase(program, version());
-addExport(program, version());
-addRetention(program);
-addBench(program);
-addOperators(program);
+/** Without a command that is known, all of them are told. */
+const asked = commands.get(process.argv[2] ?? "");
+for (const add of asked === undefined ? new Set(commands.values()) : [asked]) await add(program);
 
 try {
   await program.parseAsync();

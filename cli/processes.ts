@@ -1,29 +1,47 @@
 /** `parley gateway`, `session`, `delivery`, `presence`, `storage`: one process of a cluster each, until it is told to stop. `parley migrate`: the schema. */
 import type { Command } from "commander";
-import { deliveryCommand } from "../delivery/main.ts";
-import { gatewayCommand } from "../gateway/main.ts";
 import { systemClock } from "../mesh/clock.ts";
+import { type ServiceName, serviceNames } from "../mesh/directory.ts";
 import { EnvReader, type Setting } from "../mesh/env.ts";
 import { openEtcdDirectory } from "../mesh/etcd/directory.ts";
 import { createLog } from "../mesh/log.ts";
 import type { Command as ServiceCommand } from "../mesh/process.ts";
 import { settingsPrefix } from "../mesh/process-config.ts";
 import { systemRandom } from "../mesh/random.ts";
-import { presenceCommand } from "../presence/main.ts";
-import { sessionCommand } from "../session/main.ts";
 import { cassandraConfig, migrate } from "../storage/index.ts";
-import { storageCommand } from "../storage/main.ts";
 import { addSettings, settingValues } from "./settings.ts";
 
-const purposes: readonly (readonly [ServiceCommand, string])[] = [
-  [gatewayCommand, "run a gateway of a cluster: clients connect to it"],
-  [sessionCommand, "run a session process of a cluster: who is reachable where"],
-  [deliveryCommand, "run a delivery process of a cluster: order, commit, fan-out"],
-  [presenceCommand, "run a presence process of a cluster: who is online"],
-  [storageCommand, "run a storage process of a cluster, over Cassandra"],
-];
+interface Service {
+  readonly purpose: string;
+  /** Loads what the command needs: a process needs not the others' sources. */
+  readonly load: () => Promise<ServiceCommand>;
+}
 
-export const serviceCommands = purposes.map(([service]) => service);
+const services: Readonly<Record<ServiceName, Service>> = {
+  gateway: {
+    purpose: "run a gateway of a cluster: clients connect to it",
+    load: async () => (await import("../gateway/main.ts")).gatewayCommand,
+  },
+  session: {
+    purpose: "run a session process of a cluster: who is reachable where",
+    load: async () => (await import("../session/main.ts")).sessionCommand,
+  },
+  delivery: {
+    purpose: "run a delivery process of a cluster: order, commit, fan-out",
+    load: async () => (await import("../delivery/main.ts")).deliveryCommand,
+  },
+  presence: {
+    purpose: "run a presence process of a cluster: who is online",
+    load: async () => (await import("../presence/main.ts")).presenceCommand,
+  },
+  storage: {
+    purpose: "run a storage process of a cluster, over Cassandra",
+    load: async () => (await import("../storage/main.ts")).storageCommand,
+  },
+};
+
+export const serviceCommands = (): Promise<ServiceCommand[]> =>
+  Promise.all(serviceNames.map((name) => services[name].load()));
 
 /** Of `parley migrate`. */
 export function migrateSettings(): readonly Setting[] {
@@ -32,13 +50,16 @@ export function migrateSettings(): readonly Setting[] {
   return read.settings;
 }
 
-export function addProcesses(program: Command): void {
-  for (const [service, purpose] of purposes) {
-    const command = program.command(service.name).description(purpose);
-    addSettings(command, service.settings);
-    command.option("--json", "say where it listens as a line of JSON");
-    command.action((flags: { json?: true }) => run(service, command, flags.json === true));
-  }
+export async function addService(program: Command, name: ServiceName): Promise<void> {
+  const { purpose, load } = services[name];
+  const service = await load();
+  const command = program.command(name).description(purpose);
+  addSettings(command, service.settings);
+  command.option("--json", "say where it listens as a line of JSON");
+  command.action((flags: { json?: true }) => run(service, command, flags.json === true));
+}
+
+export function addMigrate(program: Command): void {
   const command = program
     .command("migrate")
     .description("make or update the schema in Cassandra; safe to run twice and from two places");

@@ -9,7 +9,7 @@ import { kindOf } from "./ids.ts";
 import { directUsers } from "../mesh/ids.ts";
 import type { Ownership } from "./ownership.ts";
 import { decodeRecord } from "./record.ts";
-import { moved, noConversation, overloaded, publicError } from "../mesh/errors.ts";
+import { moved, noConversation, overloaded, publicError, unavailable } from "../mesh/errors.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { traceIdOf } from "../mesh/trace.ts";
 import { type Cell, Kind, StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
@@ -247,7 +247,19 @@ export class Owner {
       for (const userId of part.erasedUserIds) conversation.erase(userId);
       tail.push(...part.tail);
     }
+    this.#refuseBehind(conversation, tail);
     this.#adopt(conversation, tail);
+  }
+
+  /** What is there under a higher epoch would win over what this owner writes, although nobody acked it. */
+  #refuseBehind({ id, epoch }: Conversation, tail: readonly Cell[]): void {
+    const ahead = tail.find((cell) => cell.epoch > epoch);
+    if (ahead === undefined) return;
+    this.#log.error(
+      { conversationId: id, epoch: String(epoch), found: String(ahead.epoch) },
+      "a conversation has records of a later owner: this one is none any more, or etcd was set back (docs/backup.md)",
+    );
+    throw unavailable("this conversation has records of a later owner");
   }
 
   /**

@@ -13,7 +13,7 @@ import {
   tokenConfig,
 } from "../gateway/index.ts";
 import { EnvReader, type Setting, type SettingValues } from "../mesh/env.ts";
-import { type MetricsPlace, metricsPlace } from "../mesh/metrics-http.ts";
+import { type MetricsPlace, metricsPlace } from "../mesh/metrics-config.ts";
 import { type LogLevel, logLevels } from "../mesh/log.ts";
 import { type TraceConfig, traceConfig } from "../mesh/trace-config.ts";
 import { type PresenceConfig, presenceConfig } from "../presence/index.ts";

@@ -24,7 +24,6 @@ import { addReflection } from "../mesh/grpc/reflection.ts";
 import { Identity } from "../mesh/identity.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
 import { LocalMesh } from "../mesh/local.ts";
-import { serveMetrics } from "../mesh/metrics-http.ts";
 import { type Metrics, noMetrics } from "../mesh/metrics.ts";
 import { PeerTable, peerOf } from "../mesh/peers.ts";
 import { countReady } from "../mesh/process-meter.ts";
@@ -151,6 +150,7 @@ async function startServices(
 
 async function metricsOf({ metrics }: ParleyConfig, closers: Closers): Promise<Metrics> {
   if (metrics === undefined) return noMetrics;
+  const { serveMetrics } = await import("../mesh/metrics-http.ts");
   const shown = await listening(serveMetrics(metrics), "PARLEY_METRICS_PORT");
   closers.push(() => shown.close());
   return shown.metrics;

@@ -1,14 +1,9 @@
 /** Metrics in Prometheus' format at /metrics, on a port of their own: clients' port is public, and these are not. */
 import { createServer } from "node:http";
 import { Counter, Gauge, Histogram, Registry, collectDefaultMetrics } from "prom-client";
-import type { EnvReader } from "./env.ts";
 import { listen } from "./grpc/door.ts";
+import type { MetricsPlace } from "./metrics-config.ts";
 import type { Count, Labels, Metrics, Spread } from "./metrics.ts";
-
-export interface MetricsPlace {
-  readonly host: string;
-  readonly port: number;
-}
 
 export interface MetricsServer {
   readonly metrics: Metrics;
@@ -19,13 +14,6 @@ export interface MetricsServer {
 
 const requestMs = 5_000;
 const socketsMax = 100;
-
-/** Undefined: nobody is to see them. */
-export function metricsPlace(read: EnvReader): MetricsPlace | undefined {
-  const host = read.string("METRICS_HOST", "127.0.0.1", "where /metrics listens, for Prometheus");
-  const port = read.int("METRICS_PORT", 0, [0, 65_535], "its port; 0: there is no /metrics");
-  return port === 0 ? undefined : { host, port };
-}
 
 /** Listens when it resolves. Port 0: one that is free. */
 export async function serveMetrics({ host, port }: MetricsPlace): Promise<MetricsServer> {

@@ -2,7 +2,7 @@
 import { type ClientTlsFiles, readClientTls } from "./client-tls.ts";
 import type { EnvReader } from "./env.ts";
 import type { CertificateFiles } from "./grpc/certificates.ts";
-import { type MetricsPlace, metricsPlace } from "./metrics-http.ts";
+import { type MetricsPlace, metricsPlace } from "./metrics-config.ts";
 import { type LogLevel, logLevels } from "./log.ts";
 import { type TraceConfig, traceConfig } from "./trace-config.ts";
 

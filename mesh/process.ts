@@ -12,7 +12,7 @@ import { type MeshCredentials, meshCredentials } from "./grpc/tls.ts";
 import { Handlers } from "./handlers.ts";
 import { type HealthServer, serveHealth } from "./health-http.ts";
 import { Identity } from "./identity.ts";
-import { type MetricsServer, serveMetrics } from "./metrics-http.ts";
+import type { MetricsServer } from "./metrics-http.ts";
 import { noMetrics } from "./metrics.ts";
 import { countLease, countReady } from "./process-meter.ts";
 import type { Running, Surroundings } from "./lifecycle.ts";
@@ -260,6 +260,7 @@ class Process<S extends DescService, C extends OwnConfig> implements RunningProc
     addHealth(this.#handlers, problems, clock);
     addReflection(this.#handlers);
     if (metrics !== undefined) {
+      const { serveMetrics } = await import("./metrics-http.ts");
       const shown = await listening("PARLEY_METRICS_PORT", serveMetrics(metrics));
       this.#ending.add("/metrics", closeMs, () => shown.close());
       this.#metrics = shown;

@@ -1,6 +1,6 @@
 /** All of storage that compositions and tests may import. */
 export { backUp } from "./backup.ts";
-export { migrate, openCassandraStore } from "./cassandra/index.ts";
+export { migrate, openCassandraStore } from "./cassandra/when-needed.ts";
 export { cassandraConfig, storageConfig } from "./config.ts";
 export type { CassandraConfig, StorageConfig } from "./config.ts";
 export { createStorage } from "./service.ts";

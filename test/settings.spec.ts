@@ -14,7 +14,7 @@ const [begin, end] = ["<!-- settings -->", "<!-- end of settings -->"] as const;
 /** The commands that know a setting, as it is: those of a cluster's services together are "cluster". */
 const commands: readonly (readonly [string, readonly Setting[]])[] = [
   ["start", parleySettings()],
-  ...serviceCommands.map(({ name, settings }) => [name, settings] as const),
+  ...(await serviceCommands()).map(({ name, settings }) => [name, settings] as const),
   ["migrate", migrateSettings()],
 ];
 

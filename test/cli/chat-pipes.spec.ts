@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { type Parley, parleyConfig, startParley } from "../../embedded/index.ts";
 import { createLog } from "../../mesh/log.ts";
-import { root } from "../support/tree.ts";
+import { commandFile } from "../support/command.ts";
 
 const waitMs = 20_000;
 
@@ -21,7 +21,7 @@ class Chat {
 
   constructor(world: World, options: readonly string[]) {
     const words = ["chat", "--url", world.url, "--data", world.data, ...options];
-    this.process = spawn(process.execPath, [join(root, "cli/parley.js"), ...words], {
+    this.process = spawn(process.execPath, [commandFile(), ...words], {
       env: { ...process.env, XDG_STATE_HOME: world.state, PARLEY_TOKEN: "", PARLEY_JWT_SECRET: "" },
     });
     this.#exit = once(this.process, "exit");

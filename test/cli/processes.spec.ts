@@ -23,8 +23,10 @@ const needed: Readonly<Record<ServiceName, Settings>> = {
   storage: { PARLEY_MEDIA_FOLDER: "/tmp/parley-media" },
 };
 
+const commands = await serviceCommands();
+
 function configure(service: ServiceName, settings: Settings): void {
-  const command = serviceCommands.find(({ name }) => name === service);
+  const command = commands.find(({ name }) => name === service);
   assert.ok(command, `there is no command ${service}`);
   command.configured({ ...needed[service], ...settings });
 }
@@ -132,7 +134,7 @@ const refusals: readonly Refusal[] = [
 describe("the settings of a cluster's commands", () => {
   it("are one command for each service", () => {
     assert.deepEqual(
-      serviceCommands.map(({ name }) => name),
+      commands.map(({ name }) => name),
       [...serviceNames],
     );
   });

@@ -7,7 +7,7 @@ import type { Clock } from "../../mesh/clock.ts";
 import { systemRandom } from "../../mesh/random.ts";
 import { Kind, Stage } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { ConversationWrite } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
-import { schemaVersion } from "../../storage/cassandra/index.ts";
+import { schemaVersion } from "../../storage/cassandra/schema.ts";
 import { cellQueries, indexQueries } from "../../storage/cassandra/rows.ts";
 import { UnknownOutcome } from "../../storage/errors.ts";
 import { openCassandraStore, openMediaFolder } from "../../storage/index.ts";

@@ -268,6 +268,7 @@ for (const [mode, start] of Object.entries(meshes)) {
     });
 
     it("knows the retries of what it adopts, and looks for none behind what is committed (P1, P2)", async () => {
+      world.ownedBefore("before", 5n);
       world.kept = { state: stateAt(2, 2n), members, tail: [cell(3, 5n, 2n, 3)] };
       world.found = { seq: 4, timeMs: 0n };
       await world.start();
@@ -295,6 +296,16 @@ for (const [mode, start] of Object.entries(meshes)) {
         world.publications.map(({ userIds }) => userIds),
         [["alice", "bob"], ["alice"]],
       );
+    });
+
+    it("serves no conversation that has records of a higher epoch: they would win over its own (P1)", async () => {
+      world.ownedBefore("before", 5n);
+      world.kept = { state: stateAt(2, 2n), members, tail: [cell(3, 7n, 2n, 3)] };
+      await world.start();
+      world.send(1, "alice", direct, 1);
+      const outcome = await world.outcome(1);
+      assert.equal(outcome.case === "refused" && outcome.value.code, Code.Unavailable);
+      assert.deepEqual(world.appends, []);
     });
 
     it("adopts nothing across a hole, whatever the terms say (P3)", async () => {

@@ -3,13 +3,14 @@ import assert from "node:assert/strict";
 import type { ChildProcess } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { commandFile } from "../support/command.ts";
 import { blocksOf, lasting } from "../support/document.ts";
 import type { Block } from "../support/document.ts";
 import { newFolder } from "../support/parley.ts";
 import { picture } from "../support/pictures.ts";
 import { ServerProcess, spawnParley } from "../support/server-process.ts";
 import { Shell } from "../support/shell.ts";
-import { root, runTool, textOf } from "../support/tree.ts";
+import { runTool, textOf } from "../support/tree.ts";
 import { within } from "../support/within.ts";
 
 const documents = ["README.md", "docs/protocol.md", "docs/operations.md"];
@@ -43,7 +44,7 @@ for (const document of documents) {
       await writeFile(join(work, "photo.png"), await picture("png", { width: 64, height: 48 }));
       shell = new Shell(work, { ...settings, PATH: process.env["PATH"] ?? "" });
       // The command of this checkout; that npx finds it is a test of its own.
-      const command = `${JSON.stringify(process.execPath)} ${JSON.stringify(join(root, "cli/parley.js"))}`;
+      const command = `${JSON.stringify(process.execPath)} ${JSON.stringify(commandFile())}`;
       await shell.run(`npx() { [ "$1" = parley ] && shift && ${command} "$@"; }`);
     });
     after(async () => {

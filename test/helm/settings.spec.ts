@@ -39,6 +39,8 @@ interface Command {
   check(values: Readonly<Record<string, string>>): void;
 }
 
+const services = await serviceCommands();
+
 function commandOf({ args = [] }: Container): Command {
   const [verb] = args;
   if (verb === "start")
@@ -51,7 +53,7 @@ function commandOf({ args = [] }: Container): Command {
         read.done(cassandraConfig(read));
       },
     };
-  const service = serviceCommands.find(({ name }) => name === verb);
+  const service = services.find(({ name }) => name === verb);
   if (service === undefined) throw new Error(`no command ${verb ?? "at all"}`);
   return { settings: service.settings, check: (values) => void service.configured(values) };
 }

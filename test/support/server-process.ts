@@ -2,6 +2,7 @@
 import { spawn } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
 import { createInterface } from "node:readline";
+import { commandFile } from "./command.ts";
 import { testSettings } from "./parley.ts";
 import type { Settings } from "./parley.ts";
 import { root } from "./tree.ts";
@@ -46,7 +47,7 @@ export function spawnParley(
   const env = Object.fromEntries(
     Object.entries({ PATH, HOME, TMPDIR, ...settings }).filter(([, value]) => value !== undefined),
   );
-  const child = spawn(process.execPath, ["cli/parley.js", ...args], {
+  const child = spawn(process.execPath, [commandFile(), ...args], {
     cwd: root,
     env,
     stdio: [input, "pipe", "pipe"],
