@@ -279,8 +279,7 @@ export function trim(timeline: Timeline, max: number): number {
 /** Takes a record into the summary that the server's told summary did not count. */
 function count(timeline: Timeline, record: LogRecord, me: string): void {
   const { summary } = timeline;
-  if (record.body.case === "membership")
-    changeMembers(timeline, record.seq, record.body.value, me);
+  if (record.body.case === "membership") changeMembers(timeline, record.seq, record.body.value, me);
   else if (record.senderId !== me && record.seq > summary.readSeq) summary.unreadCount += 1;
 }
 
