@@ -295,7 +295,7 @@ export function trim(timeline: Timeline, max: number): number {
 /** Takes a record into the summary that the server's told summary did not count. */
 function count(timeline: Timeline, record: LogRecord, me: string): void {
   const { summary } = timeline;
-  if (record.body.case === "membership") changeMembers(timeline, record.body.value, me);
+  if (record.body.case === "membership") changeMembers(timeline, record.seq, record.body.value, me);
   else if (counts(record, me) && record.seq > summary.readSeq) summary.unreadCount += 1;
 }
 
@@ -342,13 +342,23 @@ function keepPeers(timeline: Timeline, seq: number, { added, removed }: Membersh
   }
 }
 
-function changeMembers(timeline: Timeline, change: MembershipChange, me: string): void {
+function changeMembers(
+  timeline: Timeline,
+  seq: number,
+  change: MembershipChange,
+  me: string,
+): void {
   const { summary } = timeline;
   const members = summary.memberCount + change.added.length - change.removed.length;
   summary.memberCount = Math.max(0, members);
   if (change.title !== undefined) summary.title = change.title;
   if (change.removed.includes(me)) timeline.left = true;
-  if (change.added.includes(me)) timeline.left = false;
+  if (!change.added.includes(me)) return;
+  timeline.left = false;
+  // Who is added, again or for the first time, has read all before.
+  summary.readSeq = Math.max(summary.readSeq, seq - 1);
+  summary.deliveredSeq = Math.max(summary.deliveredSeq, seq - 1);
+  summary.unreadCount = 0;
 }
 
 /** Takes a summary over, and counts again what was handed beyond its head. An older one only moves cursors. */

@@ -260,6 +260,19 @@ describe("a timeline", () => {
     assert.equal(timeline.left, true);
   });
 
+  it("has read all that was before its user was added again (P6)", () => {
+    const change = (seq: number, value: { added?: string[]; removed?: string[] }) =>
+      create(RecordSchema, { conversationId: id, seq, body: { case: "membership", value } });
+    const timeline = begun(1);
+    addRecords(timeline, [record(2), change(3, { removed: [me] })], me, limits);
+    assert.equal(timeline.summary.unreadCount, 1);
+    addRecords(timeline, [change(8, { added: [me] })], me, limits);
+    applyHistory(timeline, answer([], 9, 8), me, limits);
+    addRecords(timeline, [record(9)], me, limits);
+    const { readSeq, deliveredSeq, unreadCount } = timeline.summary;
+    assert.deepEqual([timeline.left, readSeq, deliveredSeq, unreadCount], [false, 7, 7, 1]);
+  });
+
   it("lacks what was said up to the removal that a sync without records told of (P6)", () => {
     const timeline = begun(2);
     const told = { ...delta(4, []), left: true };
