@@ -6,6 +6,7 @@ import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { isGeneratorMessage, type Job, type JobResult, type Target } from "./job.ts";
+import { nodeFlags } from "./node-flags.ts";
 
 const startMs = 60_000;
 const stopMs = 10_000;
@@ -21,9 +22,6 @@ const fileOf = (name: string): string =>
 /** Whether processes can be held to a core: needs `taskset` and two cores. */
 export const pins = (): boolean =>
   availableParallelism() > 1 && spawnSync("taskset", ["-c", "0", "true"]).status === 0;
-
-/** What V8 is told wherever Parley is started, as the first line of cli/parley.js says it. */
-export const nodeFlags = ["--max-semi-space-size=32"];
 
 export interface Started {
   readonly child: ChildProcess;

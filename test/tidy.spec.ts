@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { join, posix } from "node:path";
-import { nodeFlags } from "../bench/processes.ts";
+import { nodeFlags } from "../bench/node-flags.ts";
 import { filesBelow, root, textOf } from "./support/tree.ts";
 
 const services = ["gateway", "session", "delivery", "presence", "storage"];

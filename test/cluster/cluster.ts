@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { serviceNames } from "../../mesh/directory.ts";
 import type { ServiceName } from "../../mesh/directory.ts";
-import { nodeFlags } from "../../bench/processes.ts";
+import { nodeFlags } from "../../bench/node-flags.ts";
 import { secret } from "../support/parley.ts";
 import type { Settings } from "../support/parley.ts";
 import { root } from "../support/tree.ts";

@@ -81,18 +81,18 @@ describe("docs/operations.md answers an operator's questions, by a cluster", () 
     assert.ok(terminal);
     const operator = terminal;
     const shard = async (): Promise<string> =>
-      (await operator.try("npx parley shard d:alice:bob")).output;
+      (await operator.try("npx parley shard d:alice:dave")).output;
     const ids = await terminal.try("npx parley processes delivery --quiet");
     const deliveries = ids.output.trim().split("\n");
     assert.equal(deliveries.length, 2, ids.output);
     for (const [at, id] of [...deliveries, ...deliveries].entries()) {
-      const { code, output } = await terminal.try(`npx parley move d:alice:bob ${id}`);
+      const { code, output } = await terminal.try(`npx parley move d:alice:dave ${id}`);
       assert.equal(code, 0, output);
       assert.match(await shard(), new RegExp(`delivery ${id} .*moved there by an operator`));
-      const sent = await terminal.try("npx parley send --as bob --with alice 'and now?'");
-      assert.equal(sent.output.trim(), `sent: d:alice:bob #${at + 2}`);
+      const sent = await terminal.try("npx parley send --as alice --with dave 'and now?'");
+      assert.equal(sent.output.trim(), `sent: d:alice:dave #${at + 1}`);
     }
-    assert.equal((await terminal.try("npx parley move d:alice:bob")).code, 0);
+    assert.equal((await terminal.try("npx parley move d:alice:dave")).code, 0);
     assert.doesNotMatch(await shard(), /operator/);
   });
 
