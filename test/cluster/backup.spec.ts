@@ -4,14 +4,12 @@ import { execFile } from "node:child_process";
 import { cp, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import type { ParleyClient } from "../../client/index.ts";
-import { createNodeClient } from "../../client/node.ts";
 import { Load } from "../support/load.ts";
-import { newFolder, tokenFor } from "../support/parley.ts";
-import { within } from "../support/within.ts";
+import { newFolder } from "../support/parley.ts";
 import { root } from "../support/tree.ts";
 import { Cluster } from "./cluster.ts";
 import { network, optionsOn, sharedGround } from "./ground.ts";
+import { missing, usersOf, wholeLogs } from "./logs.ts";
 import { Members } from "./members.ts";
 
 const run = promisify(execFile);
@@ -57,24 +55,6 @@ class Node {
   }
 }
 
-async function historyOf(
-  client: ParleyClient,
-  id: string,
-): Promise<{ seq: number; text: string }[]> {
-  const all: { seq: number; text: string }[] = [];
-  for (;;) {
-    const afterSeq = all.at(-1)?.seq ?? 0;
-    const { records } = await client.history(id, {
-      afterSeq,
-      beforeSeq: afterSeq + 201,
-      limit: 200,
-    });
-    if (records.length === 0) return all;
-    for (const { seq, body } of records)
-      all.push({ seq, text: body.case === "message" ? body.value.text : "" });
-  }
-}
-
 describe("a backup of Cassandra", () => {
   const nodes: Node[] = [];
   let cluster: Cluster | undefined;
@@ -106,7 +86,6 @@ describe("a backup of Cassandra", () => {
       boundMs: waitMs,
       perSecond: 200,
     });
-    const members = new Map<string, string>();
     kept = await newFolder();
     try {
       load.start();
@@ -118,7 +97,6 @@ describe("a backup of Cassandra", () => {
       await old.nodetool("snapshot", "-t", "rest", keyspace);
       await load.more(200, waitMs);
       await load.stop();
-      for (const { conversationId, userId } of load.sendings) members.set(conversationId, userId);
 
       const index = await old.snapshots(keyspace, "index");
       assert.deepEqual([...index.keys()].sort(), [...indexTables].sort());
@@ -139,38 +117,9 @@ describe("a backup of Cassandra", () => {
       await Promise.all(names.map((name) => restored.start(name)));
       await Promise.all(names.map((name) => restored.ready(name)));
 
-      const held = new Map<string, Set<string>>();
-      const lost: string[] = [];
-      let records = 0;
-      for (const [id, userId] of members) {
-        const client = createNodeClient({
-          url: restored.urls[0] ?? "",
-          token: await tokenFor(userId),
-        });
-        client.connect();
-        await within(waitMs, "a sync", client.ready());
-        const history = await historyOf(client, id);
-        assert.deepEqual(
-          history.map(({ seq }) => seq),
-          history.map((_, at) => at + 1),
-        );
-        assert.equal(client.conversation(id)?.headSeq, history.length, id);
-        held.set(id, new Set(history.map(({ text }) => text)));
-        records += history.length;
-        const target = id.startsWith("d:")
-          ? { user: id.split(":").find((part, at) => at > 0 && part !== userId) ?? "" }
-          : { conversation: id };
-        const { seq } = await within(
-          waitMs,
-          `a send into ${id}`,
-          client.send(target, "after").sent,
-        );
-        assert.ok(seq > history.length);
-        await client.close();
-      }
-      for (const { conversationId, text } of before)
-        if (held.get(conversationId)?.has(text) !== true) lost.push(`${text} of ${conversationId}`);
-      assert.deepEqual(lost, []);
+      const logs = await wholeLogs(restored.urls[0] ?? "", usersOf(load.sendings));
+      assert.deepEqual(missing(before, logs), []);
+      const records = [...logs.values()].reduce((sum, log) => sum + log.length, 0);
       console.log(
         `      ${before.length} were acked before the backup, ${records} records are in it`,
       );
