@@ -29,6 +29,7 @@ export class SendWaiting implements Waiting, OutFrame {
   readonly #requestId: number;
   readonly #conversationId: string;
   readonly #clientId: Buffer;
+  readonly #place: number;
   readonly #span: Span | undefined;
 
   constructor(
@@ -38,6 +39,7 @@ export class SendWaiting implements Waiting, OutFrame {
     requestId: number,
     conversationId: string,
     clientId: Buffer,
+    place: number,
     span: Span | undefined,
   ) {
     this.#parts = parts;
@@ -47,6 +49,7 @@ export class SendWaiting implements Waiting, OutFrame {
     this.#requestId = requestId;
     this.#conversationId = conversationId;
     this.#clientId = clientId;
+    this.#place = place;
     this.#span = span;
   }
 
@@ -80,7 +83,7 @@ export class SendWaiting implements Waiting, OutFrame {
     if (afterMs > 0) {
       this.#live.order ??= new SendOrder();
       const nowMs = this.#parts.clock.monotonic();
-      this.#live.order.refused(this.#conversationId, this.#clientId, nowMs);
+      this.#live.order.refused(this.#conversationId, this.#clientId, this.#place, nowMs);
     }
     this.#connection.failed(this.#requestId, code, message, afterMs);
   }

@@ -71,6 +71,11 @@ function decode<D extends DescMessage>(schema: D, frame: InFrame): MessageShape<
   }
 }
 
+/** A send's place among those of its connection; where it comes again after a refusal, that of its first try. */
+function placeOf(live: Live, conversationId: string, clientId: Uint8Array): number {
+  return live.order?.placeOf(conversationId, clientId) ?? (live.sends += 1);
+}
+
 export class Requests {
   readonly #parts: RequestParts;
 
@@ -131,7 +136,8 @@ export class Requests {
     const { clock, delivery, meter } = this.#parts;
     const { clientId, retry } = send;
     if (retry) meter.retries.add();
-    if (live.order?.mayGo(conversationId, clientId, retry, clock.monotonic()) === false) {
+    const place = placeOf(live, conversationId, clientId);
+    if (live.order?.mayGo(conversationId, clientId, place, clock.monotonic()) === false) {
       const why = "an earlier message was refused: send that one again first, then this one";
       connection.failed(requestId, Code.Unavailable, why, heldBackMs);
       span?.end(why);
@@ -143,7 +149,16 @@ export class Requests {
     delivery.operate(
       // Meanwhile its device may have sent it by another gateway, to an owner who is none any more.
       waited ? sentAgain(operation) : operation,
-      new SendWaiting(this.#parts, connection, live, requestId, conversationId, clientId, span),
+      new SendWaiting(
+        this.#parts,
+        connection,
+        live,
+        requestId,
+        conversationId,
+        clientId,
+        place,
+        span,
+      ),
     );
   }
 
@@ -172,6 +187,7 @@ export class Requests {
         requestId,
         conversationId,
         send.clientId,
+        placeOf(live, conversationId, send.clientId),
         span,
       ).failed(code, rawMessage, afterMs);
     };

@@ -5,49 +5,57 @@ const heldBackMs = 10_000;
 const clientIdsMax = 1_024;
 
 interface Refused {
-  /** client_ids, one character a byte. */
-  readonly clientIds: Set<string>;
+  /** Places by client_id, one character a byte. */
+  readonly places: Map<string, number>;
   untilMs: number;
 }
 
 const keyOf = (clientId: Uint8Array): string => Buffer.from(clientId).toString("latin1");
 
 /**
- * A send that was refused for now comes again; one that was sent after it must not get before it meanwhile. So first tries into that
- * conversation are refused, too, until all refused ones have come again or the time is over.
+ * A send that was refused for now comes again; one that was sent after it must not get before it meanwhile. So those into that conversation
+ * are refused, too, also where they come again, until all that were sent before them have come again or the time is over.
  */
 export class SendOrder {
   readonly #conversations = new Map<string, Refused>();
 
+  /** The place among the connection's sends that one had when it was refused; undefined: it was not. */
+  placeOf(conversationId: string, clientId: Uint8Array): number | undefined {
+    return this.#conversations.get(conversationId)?.places.get(keyOf(clientId));
+  }
+
   /** Whether the send may go on. */
-  mayGo(conversationId: string, clientId: Uint8Array, retry: boolean, nowMs: number): boolean {
-    if (this.#conversations.size === 0) return true;
+  mayGo(conversationId: string, clientId: Uint8Array, place: number, nowMs: number): boolean {
     const refused = this.#conversations.get(conversationId);
     if (refused === undefined) return true;
-    const key = keyOf(clientId);
-    if (retry || refused.clientIds.has(key)) {
-      refused.clientIds.delete(key);
-      if (refused.clientIds.size === 0) this.#conversations.delete(conversationId);
-      return true;
-    }
     if (nowMs >= refused.untilMs) {
       this.#conversations.delete(conversationId);
       return true;
     }
-    if (refused.clientIds.size < clientIdsMax) refused.clientIds.add(key);
-    return false;
+    const { places } = refused;
+    const key = keyOf(clientId);
+    for (const before of places.values()) {
+      if (before >= place) continue;
+      if (places.size < clientIdsMax) places.set(key, place);
+      return false;
+    }
+    places.delete(key);
+    if (places.size === 0) this.#conversations.delete(conversationId);
+    return true;
   }
 
   /** A send that had gone on was refused for now. */
-  refused(conversationId: string, clientId: Uint8Array, nowMs: number): void {
+  refused(conversationId: string, clientId: Uint8Array, place: number, nowMs: number): void {
     const untilMs = nowMs + heldBackMs;
     const refused = this.#conversations.get(conversationId);
     if (refused === undefined) {
-      const clientIds = new Set([keyOf(clientId)]);
-      this.#conversations.set(conversationId, { clientIds, untilMs });
+      this.#conversations.set(conversationId, {
+        places: new Map([[keyOf(clientId), place]]),
+        untilMs,
+      });
       return;
     }
-    refused.clientIds.add(keyOf(clientId));
+    refused.places.set(keyOf(clientId), place);
     refused.untilMs = untilMs;
   }
 

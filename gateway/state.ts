@@ -50,6 +50,8 @@ export interface Live {
   held: HeldPushes | undefined;
   unacked: Unacked | undefined;
   order: SendOrder | undefined;
+  /** How many sends came, those that came again not counted. */
+  sends: number;
   /** The last send whose attachments are looked up: later sends wait for it. */
   checking: Promise<void> | undefined;
   /** Of the last send or cursor: the next one is for the same conversation mostly. */

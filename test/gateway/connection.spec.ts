@@ -64,30 +64,48 @@ describe("the rate of a device", () => {
 });
 
 describe("the order of sends (P4)", () => {
-  it("holds first tries back until every refused one has come again", () => {
+  /** As a connection asks: a send that was refused keeps its place. */
+  const asks = (order: SendOrder) => {
+    let sends = 0;
+    return (id: number, conversation = "c", nowMs = 0): boolean => {
+      const place = order.placeOf(conversation, clientId(id)) ?? (sends += 1);
+      return order.mayGo(conversation, clientId(id), place, nowMs);
+    };
+  };
+
+  it("holds later ones back until every refused one has come again", () => {
     const order = new SendOrder();
-    const go = (conversation: string, id: number, retry = false, nowMs = 0): boolean =>
-      order.mayGo(conversation, clientId(id), retry, nowMs);
-    assert.ok(go("c", 1));
-    order.refused("c", clientId(1), 0);
-    assert.ok(!go("c", 2));
-    assert.ok(go("other", 3), "another conversation is another matter");
-    assert.ok(go("c", 1, true));
-    assert.ok(!go("c", 4), "the second one has not come again");
-    assert.ok(go("c", 2, true));
-    assert.ok(!go("c", 5), "nor has the fourth");
-    assert.ok(go("c", 4, true));
-    assert.ok(go("c", 5, true));
-    assert.ok(go("c", 6));
+    const go = asks(order);
+    assert.ok(go(1));
+    order.refused("c", clientId(1), 1, 0);
+    assert.ok(!go(2));
+    assert.ok(go(3, "other"), "another conversation is another matter");
+    assert.ok(go(1));
+    assert.ok(go(2));
+    assert.ok(go(4));
+    assert.equal(order.size, 0);
+  });
+
+  it("holds one back that comes again, too, where another was sent before it and was refused later", () => {
+    const order = new SendOrder();
+    const go = asks(order);
+    for (const id of [1, 2, 3]) assert.ok(go(id));
+    order.refused("c", clientId(2), 2, 0);
+    order.refused("c", clientId(3), 3, 0);
+    order.refused("c", clientId(1), 1, 0);
+    assert.ok(!go(2), "the first one has not come again");
+    assert.ok(!go(4));
+    assert.ok(!go(3));
+    for (const id of [1, 2, 3, 4, 5]) assert.ok(go(id), `${id}`);
     assert.equal(order.size, 0);
   });
 
   it("is over after 10 s, however many were held back meanwhile", () => {
     const order = new SendOrder();
-    order.refused("c", clientId(1), 0);
-    assert.ok(!order.mayGo("c", clientId(2), false, 9_999));
-    assert.ok(order.mayGo("c", clientId(3), false, 10_000));
-    order.refused("c", clientId(1), 0);
+    order.refused("c", clientId(1), 1, 0);
+    assert.ok(!order.mayGo("c", clientId(2), 2, 9_999));
+    assert.ok(order.mayGo("c", clientId(3), 3, 10_000));
+    order.refused("c", clientId(1), 1, 0);
     order.tidy(9_999);
     assert.equal(order.size, 1);
     order.tidy(10_000);

@@ -1,6 +1,7 @@
 /** What the simulator found in the services, each by the seed that showed it. All of these failed before they were mended. */
 import assert from "node:assert/strict";
 import { reportOf } from "../support/checker.ts";
+import { ofTakeovers, plantedIn } from "./planted/harm.ts";
 import { run } from "./run.ts";
 import { scenarioOf } from "./scenario.ts";
 
@@ -26,6 +27,12 @@ const foundInCi = [
   { seed: 30049, what: "P5 a late cursor of a member who was removed and added again is not told" },
 ] as const;
 
+/** With owners stopped within what they write, one after the other. */
+const foundInTakeovers = [
+  { seed: 6, what: "P6 who is added again has read all before, on the device, too" },
+  { seed: 64, what: "P4 a retry does not go before what was sent before it and refused later" },
+] as const;
+
 describe("what the simulator found", () => {
   for (const { seed, what } of found)
     it(`${what}: seed ${seed}`, async function () {
@@ -35,6 +42,13 @@ describe("what the simulator found", () => {
       });
       const again = `npm run sim -- --seed ${seed} --steps 40 --store memory`;
       assert.equal(findings.length, 0, `${again}\n${reportOf(findings)}`);
+    });
+
+  for (const { seed, what } of foundInTakeovers)
+    it(`${what}: takeovers, seed ${seed}`, async function () {
+      this.timeout(60_000);
+      const { findings } = await run({ scenario: plantedIn(seed, ofTakeovers, {}) });
+      assert.equal(findings.length, 0, reportOf(findings));
     });
 
   for (const { seed, what } of foundInCi)

@@ -98,7 +98,13 @@ export function plantedIn(seed: number, harm: Harm, patch: Patch): Scenario {
     faults: aimed,
     world: {
       ...base.world,
-      processes: { gateway: 2, session: 2, delivery: torn ? 4 : 3, presence: 1, storage: torn ? 3 : 2 },
+      processes: {
+        gateway: 2,
+        session: 2,
+        delivery: torn ? 4 : 3,
+        presence: 1,
+        storage: torn ? 3 : 2,
+      },
       shards: torn ? 1 : 3,
       leaseMs: 3_000,
       // Of what is timed by clocks one must be able to be behind.

@@ -1,6 +1,6 @@
 /** Every planted fault, with the harm that it takes to show and how many seeds it may take. */
 import type { Patch } from "../patch.ts";
-import { type Harm, ofDevices, ofOwners, ofTheStore } from "./harm.ts";
+import { type Harm, ofDevices, ofOwners, ofTakeovers, ofTheStore } from "./harm.ts";
 import * as services from "./services.ts";
 import * as store from "./store.ts";
 
@@ -20,6 +20,9 @@ const fault = (what: string, patch: Patch, harm: Harm, within: number): Planted 
   within,
 });
 
+/** Of takeovers. */
+const within = 60;
+
 export const planted: readonly Planted[] = [
   fault("the revocation is not read after the writes", store.noCheck, ofOwners, 20),
   fault("the revocation is read before the writes", store.checkBefore, ofOwners, 20),
@@ -32,6 +35,30 @@ export const planted: readonly Planted[] = [
   fault("a message is pushed before it is committed", store.pushedEarly, ofOwners, 20),
   fault("a message is acked before it is committed", store.ackedBeforeCommit, ofOwners, 20),
   fault("the index is raised after the ack", store.indexedAfterAck, ofOwners, 20),
+  fault(
+    "the link to the record before is not looked at",
+    store.linksNotChecked,
+    ofTakeovers,
+    within,
+  ),
+  fault("holes are adopted", services.holesAdopted, ofTakeovers, within),
+  fault("adopted records are not written again", store.noSeal, ofTakeovers, within),
+  fault(
+    "adopted records are written again under their old epoch",
+    store.sealUnderOldEpoch,
+    ofTakeovers,
+    within,
+  ),
+  fault(
+    "the revocation is not read after adopted records are written",
+    store.noCheckAfterSeal,
+    ofTakeovers,
+    within,
+  ),
+  fault("all epochs are equal", services.equalEpochs, ofTakeovers, within),
+  fault("records are timed by a clock", store.clockTimestamps, ofTakeovers, within),
+  fault("writes are answered by one replica", store.writesOfOne, ofTakeovers, within),
+  fault("what arrives last wins", store.lastArrivalWins, ofTakeovers, within),
   fault("reads are answered by one replica", store.readsOfOne, ofTheStore, 12),
   fault("cursors are timed by clocks that differ", store.cursorsByClock, ofTheStore, 12),
   fault("late retries are looked for in memory alone", services.retriesByMemory, ofDevices, 12),
@@ -47,17 +74,3 @@ export const planted: readonly Planted[] = [
   fault("cursors that are told go back", services.cursorsBack, ofDevices, 12),
   fault("a device's frames overtake one another", services.framesSwapped, ofDevices, 12),
 ];
-
-/** Planted, and not found yet: these worlds give them no chance, or the checks do not see them. */
-export const elusive: ReadonlyMap<string, Patch> = new Map([
-  ["the link to the record before is not looked at", store.linksNotChecked],
-  ["holes are adopted", services.holesAdopted],
-  ["adopted records are not written again", store.noSeal],
-  ["adopted records are written again under their old epoch", store.sealUnderOldEpoch],
-  ["the revocation is not read after adopted records are written", store.noCheckAfterSeal],
-  ["all epochs are equal", services.equalEpochs],
-  ["records are timed by a clock", store.clockTimestamps],
-  ["writes are answered by one replica", store.writesOfOne],
-  ["reads do not repair", store.noReadRepair],
-  ["what arrives last wins", store.lastArrivalWins],
-]);

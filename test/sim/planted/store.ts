@@ -230,7 +230,6 @@ export const writesOfOne: Patch = {
     }),
 };
 
-export const noReadRepair: Patch = { rules: { readRepair: false } };
 export const lastArrivalWins: Patch = { rules: { laterWins: false } };
 
 /** Cursors have a clock's timestamp, and the clocks differ. */

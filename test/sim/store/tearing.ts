@@ -36,8 +36,9 @@ interface Takeover {
   readonly replica: number;
   /** What went to Cassandra at this instant is one batch, in parts. */
   atMs: number;
-  /** When a write that is held up goes on. */
+  /** When what is held up goes on. */
   lateMs: number;
+  readonly held: (() => void)[];
   readonly heals: (() => void)[];
 }
 
@@ -66,6 +67,7 @@ export class Tearing {
       replica: this.#below(replicas),
       atMs: -1,
       lateMs: 0,
+      held: [],
       heals: [],
     };
     this.#takeover = takeover;
@@ -118,10 +120,15 @@ export class Tearing {
       for (const one of statements) this.#cassandra.leave(takeover.replica, one);
       if (consistency === types.consistencies.one) return undefined;
     } else if (fate === "late") {
-      this.#world.timeline.at(takeover.lateMs, () => void go().catch(() => undefined));
+      takeover.held.push(() => void go().catch(() => undefined));
+      this.#world.timeline.at(takeover.lateMs, () => this.#release(takeover));
     }
     await sleep(clock, unansweredMs);
     throw new errors.OperationTimedOutError("nobody answered", "a node");
+  }
+
+  #release({ held }: Takeover): void {
+    for (const go of held.splice(0)) go();
   }
 
   #fateOf(process: SimProcess, statements: readonly Statement[]): Fate {
@@ -209,12 +216,12 @@ export class Tearing {
     const { timeline } = this.#world;
     const process = this.#owner(owner);
     if (process === undefined) return;
-    const wakesMs = Math.max(takeover.lateMs - timeline.nowMs, 0) + 500 + this.#below(2_000);
     timeline.note(`takeover: ${process.address} stands still after it has read`);
-    // In the middle of it: before what it was told comes to it.
+    // Before what it was told comes to it. What it did not see is there for the next one.
     process.host.pause();
-    this.#world.registry.endLease(process);
-    this.#heal(takeover, wakesMs, () => process.host.wake());
+    this.#release(takeover);
+    timeline.in(this.#below(200), () => this.#world.registry.endLease(process));
+    this.#heal(takeover, 500 + this.#below(2_500), () => process.host.wake());
   }
 
   /** One that is alive, where another is, too. */
