@@ -5,15 +5,13 @@
 import { create } from "@bufbuild/protobuf";
 import type { ConversationDelta, HistoryResponse } from "../proto/gen/parley/v1/chat_pb.ts";
 import {
-  ContentSchema,
   ConversationKind,
   ConversationSchema,
-  MembershipChangeSchema,
   type Conversation,
-  type Erasure,
   type MembershipChange,
   type Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
+import { withoutErased } from "./erasing.ts";
 
 export interface TimelineLimits {
   /** Newest records that are kept. */
@@ -272,7 +270,8 @@ function hand(timeline: Timeline, found: LogRecord, me: string, limits: Timeline
   if (record.seq >= summary.headSeq) summary.headTimeMs = record.timeMs;
   summary.headSeq = Math.max(summary.headSeq, record.seq);
   if (record.body.case === "membership") keepPeers(timeline, record.seq, record.body.value);
-  if (record.body.case === "erasure") forgetErased(timeline, record.body.value);
+  if (record.body.case === "erasure")
+    timeline.kept = withoutErased(timeline.kept, record.body.value);
   if (record.seq > timeline.toldTo) count(timeline, record, me);
   // Writing reads, too; a change of the members does not.
   if (record.senderId === me && record.body.case === "message") readTo(timeline, record.seq, me);
@@ -301,25 +300,6 @@ function count(timeline: Timeline, record: LogRecord, me: string): void {
 
 const counts = (record: LogRecord, me: string): boolean =>
   record.body.case === "message" && record.senderId !== me;
-
-/** What was handed before is kept no longer than the server keeps it. */
-function forgetErased(timeline: Timeline, { ranges }: Erasure): void {
-  const isIn = (seq: number): boolean =>
-    ranges.some(({ firstSeq, lastSeq }) => seq >= firstSeq && seq <= lastSeq);
-  timeline.kept = timeline.kept.map((record) => (isIn(record.seq) ? emptied(record) : record));
-}
-
-function emptied(record: LogRecord): LogRecord {
-  const { body } = record;
-  const said =
-    body.case === "message" ? { case: body.case, value: create(ContentSchema) } : undefined;
-  const changed =
-    body.case === "membership"
-      ? { case: body.case, value: create(MembershipChangeSchema) }
-      : undefined;
-  const rest = said ?? changed ?? body;
-  return { ...record, senderId: "", clientId: new Uint8Array(0), body: rest, erased: true };
-}
 
 /** Whose cursors count, whether the server's summary knew of the change or not. */
 function keepPeers(timeline: Timeline, seq: number, { added, removed }: MembershipChange): void {

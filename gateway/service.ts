@@ -79,19 +79,9 @@ export class ChatGateway implements Gateway {
     const presence = new PresenceLinks(surroundings, connections);
     const { gatewayId } = this;
     const meter = new Meter(clock, surroundings.metrics, connections);
-    const base = {
-      config,
-      meter,
-      following: new Following(surroundings),
-      clock,
-      random,
-      log,
-      writer,
-      connections,
-      delivery,
-      session,
-      presence,
-    };
+    const following = new Following(surroundings);
+    const seen = { config, clock, random, log, writer, meter, following };
+    const base = { ...seen, connections, delivery, session, presence };
     const elsewhere = new Elsewhere(surroundings, config.region);
     const parts = { ...base, elsewhere, reads, uploads, storage, auth, gatewayId };
     const streams = new Streams(parts);
@@ -125,12 +115,8 @@ export class ChatGateway implements Gateway {
     this.#session = session;
     this.#presence = presence;
     this.calls = calls;
-    this.service = new Console(
-      surroundings,
-      this.#operators,
-      shards,
-      new Erasing(surroundings, delivery),
-    );
+    const erasing = new Erasing(surroundings, delivery);
+    this.service = new Console(surroundings, this.#operators, shards, erasing);
   }
 
   start(): Promise<void> {
