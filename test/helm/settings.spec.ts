@@ -18,6 +18,8 @@ const facts = {
   secrets: {
     "parley-jwt/jwt-secret": "a secret for tests, of 32 bytes at least",
     "tokens/jwt-secret": "a secret for tests, of 32 bytes at least",
+    "etcd/username": "parley",
+    "etcd/password": "a password",
     "cassandra/username": "parley",
     "cassandra/password": "a password",
     "media/access-key-id": "a key",
