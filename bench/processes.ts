@@ -15,7 +15,8 @@ const outputKept = 4000;
 
 /** Sources run by tsx, or what tsc made of them: whatever this file is. */
 const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-const loader = extension === "ts" ? ["--import", import.meta.resolve("tsx")] : [];
+/** Asked for when it is needed: where this is loaded by `require`, as the cluster's tests are, there is nothing to resolve by. */
+const loader = (): string[] => (extension === "ts" ? ["--import", import.meta.resolve("tsx")] : []);
 const fileOf = (name: string): string =>
   fileURLToPath(new URL(`${name}.${extension}`, import.meta.url));
 
@@ -31,7 +32,7 @@ export interface Started {
 }
 
 function start(core: number, args: string[], env: NodeJS.ProcessEnv, ipc: boolean): Started {
-  const command = [process.execPath, ...nodeFlags, ...loader, ...args];
+  const command = [process.execPath, ...nodeFlags, ...loader(), ...args];
   const [file = process.execPath, ...rest] = pins()
     ? ["taskset", "-c", String(core), ...command]
     : command;
