@@ -1,5 +1,5 @@
 /** The store of one process: a journal that makes writes durable at once, a memtable that is read, and lmdb tables behind it. */
-import { chmod, open } from "node:fs/promises";
+import { chmod, open, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
@@ -83,6 +83,8 @@ async function openLocked(dataDir: DataDir, settings: LmdbSettings): Promise<Sto
 
 async function openTables(folder: string): Promise<Tables> {
   const path = join(folder, "tables.mdb");
+  // Of a scrub that did not come to its end.
+  for (const half of [`${path}.next`, `${path}.next-lock`]) await rm(half, { force: true });
   try {
     await checkMagic(path);
     return new Tables(folder, path);

@@ -1,4 +1,4 @@
-/** Looks whether a data directory is whole: every log from its first record to its head, every medium that is named. Nobody else may have the directory. */
+/** Looks whether a data directory is whole: every log from the first record that is kept to its head, every medium that is named. Nobody else may have the directory. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -57,25 +57,27 @@ function checkConversation(tables: Tables, id: string, findings: string[]): numb
   const row = tables.conversation(id);
   if (row === undefined) return 0;
   const { headSeq, headTerm } = row.state;
-  let seq = 0;
-  let term = 0n;
+  // What is below a retention's floor is nobody's, there or not; what the first record links to went with it.
+  const floorSeq = Math.max(1, tables.retention(id)?.floorSeq ?? 1);
+  let seq = floorSeq - 1;
+  let term = seq === 0 ? 0n : (tables.cells(id, floorSeq, floorSeq)[0]?.previousTerm ?? 0n);
   while (seq < headSeq) {
     const cells = tables.cells(id, seq + 1, Math.min(seq + cellsAtOnce, headSeq));
     for (const cell of cells) {
       const wrong = cellFault(id, cell, seq, term);
       if (wrong !== undefined) {
         findings.push(`${id}: ${wrong}`);
-        return seq;
+        return seq - floorSeq + 1;
       }
       ({ seq, term } = cell);
     }
     if (cells.length > 0) continue;
     findings.push(`${id}: the log ends at seq ${seq}, the head is ${headSeq}`);
-    return seq;
+    return seq - floorSeq + 1;
   }
   if (term !== headTerm) findings.push(`${id}: the head has term ${headTerm}, its record ${term}`);
   checkMembers(tables, id, findings);
-  return seq;
+  return seq - floorSeq + 1;
 }
 
 type Cell = ReturnType<Tables["cells"]>[number];

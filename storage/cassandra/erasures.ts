@@ -16,6 +16,7 @@ import { blob, cellQueries, type Statements } from "./rows.ts";
 
 /** So that a row can be removed and come again so often, and a deletion by one's own clock is not needed. */
 const triesMax = 60;
+const readsAtOnce = 128;
 
 type Write = (queries: Query[]) => Promise<void>;
 
@@ -41,16 +42,19 @@ export class Erasures {
 
   /** In the order asked. */
   async get(userIds: readonly string[]): Promise<(ErasureReceipt | undefined)[]> {
-    const query = `SELECT receipt FROM ${this.#keyspace}.erasures WHERE user_hash = ?`;
     const receipts: (ErasureReceipt | undefined)[] = [];
-    for (const userId of userIds) {
-      const { rows } = await this.#connection.read(query, [userHash(userId)]);
-      const receipt: unknown = rows[0]?.["receipt"];
-      receipts.push(
-        receipt instanceof Uint8Array ? fromBinary(ErasureReceiptSchema, receipt) : undefined,
-      );
+    for (let at = 0; at < userIds.length; at += readsAtOnce) {
+      const some = userIds.slice(at, at + readsAtOnce);
+      receipts.push(...(await Promise.all(some.map((userId) => this.#one(userId)))));
     }
     return receipts;
+  }
+
+  async #one(userId: string): Promise<ErasureReceipt | undefined> {
+    const query = `SELECT receipt FROM ${this.#keyspace}.erasures WHERE user_hash = ?`;
+    const { rows } = await this.#connection.read(query, [userHash(userId)]);
+    const receipt: unknown = rows[0]?.["receipt"];
+    return receipt instanceof Uint8Array ? fromBinary(ErasureReceiptSchema, receipt) : undefined;
   }
 
   /** Under an epoch above all others: whoever writes these places later, or late, is not heard. */

@@ -115,6 +115,17 @@ function promises(open: () => MediaStore): void {
     assert.equal(await media.has(idOf(bytes)), false);
   });
 
+  it("forgets what it is told to forget, and takes it again", async () => {
+    const media = open();
+    const bytes = randomBytes(1_000);
+    const { mediaId } = await media.put(pieces(bytes));
+    await media.remove(mediaId);
+    assert.equal(await media.has(mediaId), false);
+    await media.remove(mediaId);
+    await media.put(pieces(bytes));
+    assert.deepEqual(await read(media, mediaId), bytes);
+  });
+
   it("answers NOT_FOUND for what it does not have", async () => {
     const media = open();
     for (const id of [

@@ -4,7 +4,8 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { systemClock } from "../../mesh/clock.ts";
 import { Tables } from "../../storage/tables.ts";
-import { newFolder, openIn, removeFolder } from "./folder.ts";
+import { verifyData } from "../../storage/verify.ts";
+import { newFolder, openIn, removeFolder, settings } from "./folder.ts";
 import { Desk, member, write } from "./writes.ts";
 
 const mallory = member("mallory-the-user");
@@ -92,6 +93,10 @@ describe("an erasure in a data directory", () => {
     await desk.kept(write({ id: "g:2", from: 301, sender: "bob", members: [bob] }));
     for (const text of ["secret-marker", userId])
       assert.deepEqual(await filesWith(folder, text), []);
+    await desk.close();
+    const whole = await verifyData(folder, settings());
+    assert.deepEqual([whole.findings, whole.records], [[], 901]);
+    desk = new Desk(await openIn(folder, eager));
   });
 
   it("has no row of what a retention removed, but for those that stay", async () => {
@@ -105,6 +110,8 @@ describe("an erasure in a data directory", () => {
     const page = await desk.page({ conversationId: "g:1", userId: "bob", limit: 200 });
     assert.deepEqual([page.seqs, page.floorSeq], [[301], 301]);
     await desk.close();
+    const whole = await verifyData(folder, settings());
+    assert.deepEqual([whole.findings, whole.records], [[], 1]);
     const tables = new Tables(folder, join(folder, "tables.mdb"));
     const cells = tables.blocksBelow("g:1", 1_000, 100).flatMap((block) => block.cells);
     await tables.close();
