@@ -6,6 +6,7 @@ import { type FaultKind, isFaultKind, named } from "./faults.ts";
 import { run } from "./run.ts";
 import { scenarioOf, type StoreKind, stores } from "./scenario.ts";
 import { shrink } from "./shrink.ts";
+import { inWorkers } from "./workers.ts";
 
 interface Flags {
   readonly seed: number;
@@ -18,6 +19,7 @@ interface Flags {
   readonly log?: boolean;
   readonly coverage?: boolean;
   readonly shrink: boolean;
+  readonly workers: number;
 }
 
 const progressMs = 10_000;
@@ -49,6 +51,7 @@ const command = new Command("sim")
   .option("--trace", "prints everything that devices see and that is done to the world")
   .option("--log", "prints what processes log, too")
   .option("--coverage", "tells which branches of the services were taken")
+  .option("--workers <n>", "so many processes share the seeds", whole, 1)
   .option("--no-shrink", "what breaks a promise is not looked for with fewer faults");
 command.parse();
 const flags = command.opts<Flags>();
@@ -121,6 +124,7 @@ async function tell(seed: number, found: readonly Finding[]): Promise<void> {
   console.log(reportOf(findings));
 }
 
+if (flags.workers > 1) process.exit(await inWorkers(flags.workers, flags.seed, count));
 const coverage = flags.coverage === true ? await startCoverage() : undefined;
 for (let seed = flags.seed; done < count && performance.now() < endMs; seed += 1) {
   await one(seed);

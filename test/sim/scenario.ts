@@ -73,7 +73,7 @@ export function scenarioOf(
       clockDrift: random.unit() < 0.5 ? 0 : 0.02,
       turnMs: random.unit() < 0.5 ? 0.2 : 5,
       wire: random.unit() < 0.1,
-      ...storeOf(kept, horizonMs),
+      ...storeOf(kept, horizonMs, all.includes("torn-takeover")),
       settings: { PARLEY_HEARTBEAT_MS: "5000", PARLEY_UNACKED_RETRY_MS: "3000" },
     },
   };
@@ -94,8 +94,8 @@ function some(random: Random, count: number): FaultKind[] {
   );
 }
 
-function storeOf(kind: StoreKind, horizonMs: number): Pick<WorldOptions, "store"> {
+function storeOf(kind: StoreKind, horizonMs: number, torn: boolean): Pick<WorldOptions, "store"> {
   if (kind === "memory") return {};
   const trouble = { fromMs: 1_500, toMs: horizonMs };
-  return { store: kind === "cassandra" ? overCassandra() : overCassandra(trouble) };
+  return { store: overCassandra(kind === "cassandra" ? undefined : trouble, torn) };
 }

@@ -21,7 +21,7 @@ function soundRun(harm: Harm, seed: number): Promise<string> {
 const nothingWrong = reportOf([]);
 
 describe("a simulated world with a planted fault", function () {
-  this.timeout(120_000);
+  this.timeout(900_000);
   const rows: string[] = [];
 
   after(() => {
