@@ -913,6 +913,20 @@ for (const wire of [false, true])
         assert.deepEqual(sums, [42n, undefined, 42n]);
       });
 
+      it("too many from one address that do not say who they are: 429; those that said so count no longer", async () => {
+        await open({ strangersPerAddressMax: 1 });
+        const stranger = await world.connect();
+        const protocol = "Sec-WebSocket-Protocol: parley.v1\r\n";
+        assert.match(await rawUpgrade(world.port, protocol), /^HTTP\/1\.1 429 .*retry-after/is);
+        stranger.hello("alice");
+        await stranger.frame("welcome");
+        const another = await world.connect();
+        assert.match(await rawUpgrade(world.port, protocol), /^HTTP\/1\.1 429 /);
+        another.hello("nobody's");
+        assert.equal((await another.closed).code, 4_100);
+        await world.device("bob");
+      });
+
       it("too many connections: 503 with Retry-After", async () => {
         await open({ connectionsMax: 1 });
         await world.device("alice");
