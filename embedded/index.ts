@@ -188,7 +188,7 @@ async function serveClients(
   const edge = createEdgeServer({
     calls: gateway.calls,
     auth,
-    upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
+    upgrade: (request, socket, head, address) => gateway.upgrade(request, socket, head, address),
     media: createMedia(surroundings, auth, media),
     page: await createPage(page, secret, clock),
     health: problems,

@@ -19,6 +19,7 @@ export interface GatewayConfig {
   readonly bytesPerSecond: number;
   readonly connectionsMax: number;
   readonly connectionsPerUserMax: number;
+  readonly strangersPerAddressMax: number;
   readonly inFlightMax: number;
   readonly unackedRetryMs: number;
   readonly unackedTries: number;
@@ -119,6 +120,7 @@ type ConnectionLimits = Pick<
   | "headSumEvery"
   | "connectionsMax"
   | "connectionsPerUserMax"
+  | "strangersPerAddressMax"
   | "inFlightMax"
   | "unackedRetryMs"
   | "unackedTries"
@@ -155,6 +157,12 @@ function readConnectionLimits(read: EnvReader): ConnectionLimits {
       50,
       [1, 10_000],
       "connections that one user may have here",
+    ),
+    strangersPerAddressMax: read.int(
+      "STRANGERS_PER_ADDRESS_MAX",
+      10_000,
+      [1, 1_000_000],
+      "WebSockets of one address that have not said who they are",
     ),
     inFlightMax: read.int(
       "IN_FLIGHT_MAX",

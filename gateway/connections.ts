@@ -1,6 +1,7 @@
 /** All connections of a gateway, by number and by user. It must not know what kind of connection each one is. */
 import type { CloseReason } from "../proto/gen/parley/v1/chat_pb.ts";
 import type { SharedPush } from "./pushes.ts";
+import { Places } from "./quota.ts";
 import type { Round } from "./sweep.ts";
 import type { Unsettled } from "./unacked.ts";
 
@@ -41,12 +42,16 @@ export class Connections {
   readonly #users = new Map<string, Recipient[]>();
   readonly #max: number;
   readonly #perUserMax: number;
+  /** Of those that have not said who they are: a place of their address each, which they give back. */
+  readonly #strangers = new Map<Recipient, () => void>();
+  readonly #strangersPlaces: Places;
   #last: number;
   #closed = false;
   #emptied: (() => void)[] = [];
 
   /** Numbers follow on `last`. It is another in each life of a gateway, so that no connection is taken for one of an earlier life. */
-  constructor(max: number, perUserMax: number, last = 0) {
+  constructor(max: number, perUserMax: number, strangersPerAddressMax: number, last = 0) {
+    this.#strangersPlaces = new Places(strangersPerAddressMax);
     this.#max = max;
     this.#perUserMax = perUserMax;
     this.#last = last;
@@ -58,6 +63,11 @@ export class Connections {
 
   get full(): boolean {
     return this.#all.size >= this.#max;
+  }
+
+  /** Whether this address has too many that have not said who they are. */
+  crowded(address: string): boolean {
+    return this.#strangersPlaces.full(address);
   }
 
   /** Whether no new ones are taken, for good. */
@@ -77,10 +87,14 @@ export class Connections {
 
   add(recipient: Recipient): void {
     this.#all.set(recipient.number, recipient);
+    if (recipient.userId !== "") return;
+    const leave = this.#strangersPlaces.take(recipient.remoteAddress);
+    if (leave !== undefined) this.#strangers.set(recipient, leave);
   }
 
   /** Enters it under its user; false where the user has too many already. */
   join(recipient: Recipient): boolean {
+    this.#known(recipient);
     const present = this.#users.get(recipient.userId);
     if (present === undefined) {
       this.#users.set(recipient.userId, [recipient]);
@@ -102,11 +116,18 @@ export class Connections {
 
   remove(recipient: Recipient): void {
     this.leave(recipient);
+    this.#known(recipient);
     this.#all.delete(recipient.number);
     if (this.#all.size > 0) return;
     const emptied = this.#emptied;
     this.#emptied = [];
     for (const tell of emptied) tell();
+  }
+
+  /** It has said who it is, or never will. */
+  #known(recipient: Recipient): void {
+    this.#strangers.get(recipient)?.();
+    this.#strangers.delete(recipient);
   }
 
   get(number: number): Recipient | undefined {

@@ -27,6 +27,8 @@ export interface EdgeConfig {
   readonly requestMaxBytes: number;
   /** Sockets of all kinds. */
   readonly socketsMax: number;
+  /** How long a request's head may take. */
+  readonly headersMs: number;
   /** The remote address is what the nearest proxy says (X-Forwarded-For), not the socket's. */
   readonly trustForwardedFor: boolean;
   readonly chat: ChatLimits;
@@ -36,12 +38,18 @@ export const edgeConfig: EdgeConfig = {
   origins: [],
   requestMaxBytes: 1_048_576,
   socketsMax: 60_000,
+  headersMs: 10_000,
   trustForwardedFor: false,
   chat: chatLimits,
 };
 
-/** Takes a WebSocket's request over, the socket with it. */
-export type Upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer) => void;
+/** Takes a WebSocket's request over, the socket with it; `address` is the client's. */
+export type Upgrade = (
+  request: IncomingMessage,
+  socket: Duplex,
+  head: Buffer,
+  address: string,
+) => void;
 
 export interface EdgeParts {
   readonly calls: Calls;
@@ -69,7 +77,6 @@ export interface EdgeServer {
   close(graceMs: number): Promise<void>;
 }
 
-const headersMs = 10_000;
 const requestMs = 120_000;
 /** A socket on which nothing moves for so long is dropped; streams and long polls are heard of more often. */
 const silentMs = 120_000;
@@ -147,10 +154,10 @@ class Edge implements EdgeServer {
 
   #newServer(): Server {
     const server = createServer({
-      headersTimeout: headersMs,
+      headersTimeout: this.#config.headersMs,
       requestTimeout: requestMs,
       keepAliveTimeout: keepAliveMs,
-      connectionsCheckingInterval: 5_000,
+      connectionsCheckingInterval: this.#config.headersMs / 2,
       maxHeaderSize: 16_384,
     });
     server.maxRequestsPerSocket = requestsPerSocketMax;
@@ -328,7 +335,9 @@ class Edge implements EdgeServer {
       return turnAway(socket, "403 Forbidden", `pages of ${origin ?? ""} may not connect`);
     if (this.#closing !== undefined)
       return turnAway(socket, "503 Service Unavailable", "the gateway is going away");
-    this.#parts.upgrade(request, socket, head);
+    const { remoteAddress } = request.socket;
+    const address = this.#remote(remoteAddress, request.headers["x-forwarded-for"]);
+    this.#parts.upgrade(request, socket, head, address);
   }
 }
 

@@ -49,7 +49,7 @@ async function make(parts: Parts<Config>): Promise<Made<typeof GatewayService>> 
   const edge = createEdgeServer({
     calls: gateway.calls,
     auth,
-    upgrade: (request, socket, head) => gateway.upgrade(request, socket, head),
+    upgrade: (request, socket, head, address) => gateway.upgrade(request, socket, head, address),
     media: createMedia(surroundings, auth, config.media),
     page: await createPage(config.page, "", clock),
     health: problems,

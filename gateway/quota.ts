@@ -49,6 +49,11 @@ export class Places {
     this.#max = max;
   }
 
+  /** Whether all are taken. */
+  full(key: string): boolean {
+    return (this.#taken.get(key) ?? 0) >= this.#max;
+  }
+
   /** Gives the place back when called, once; undefined: all are taken. */
   take(key: string): (() => void) | undefined {
     const taken = this.#taken.get(key) ?? 0;

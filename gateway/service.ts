@@ -39,8 +39,8 @@ export interface Gateway extends Running<typeof GatewayService> {
   readonly gatewayId: string;
   /** ChatService's operations, for the Connect side of the edge. */
   readonly calls: Calls;
-  /** For the HTTP server's event 'upgrade', once path and origin are checked. */
-  upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** For the HTTP server's event 'upgrade', once path and origin are checked; `address`: the client's, where it is not the socket's. */
+  upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer, address?: string): void;
   /** Takes no new connections and sends the present ones away, spread over the time. Resolves to how many there were. */
   drain(spreadMs: number): Promise<number>;
 }
@@ -69,6 +69,7 @@ export class ChatGateway implements Gateway {
     const connections = new Connections(
       config.connectionsMax,
       config.connectionsPerUserMax,
+      config.strangersPerAddressMax,
       Math.floor(random.unit() * firstNumbers),
     );
     const reads = new Reads(storage);
@@ -135,8 +136,13 @@ export class ChatGateway implements Gateway {
     return [...drained, ...links.flatMap((link) => link.problems())];
   }
 
-  upgrade(request: http.IncomingMessage, socket: Duplex, head: Buffer): void {
-    this.#sockets.upgrade(request, socket, head);
+  upgrade(
+    request: http.IncomingMessage,
+    socket: Duplex,
+    head: Buffer,
+    address = request.socket.remoteAddress ?? "",
+  ): void {
+    this.#sockets.upgrade(request, socket, head, address);
   }
 
   drain(spreadMs: number): Promise<number> {

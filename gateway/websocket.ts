@@ -99,7 +99,7 @@ export class Sockets {
   }
 
   /** For an HTTP server's event 'upgrade', once path and origin are checked. */
-  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  upgrade(request: IncomingMessage, socket: Duplex, head: Buffer, address: string): void {
     const later = [`retry-after: ${retryAfterSeconds}`];
     if (this.#connections.closed) {
       return refuse(socket, "503 Service Unavailable", "this gateway is going away", later);
@@ -108,16 +108,21 @@ export class Sockets {
       const message = "this gateway has too many connections";
       return refuse(socket, "503 Service Unavailable", message, later);
     }
+    if (this.#connections.crowded(address)) {
+      const message = `too many connections from ${address} that have not said who they are`;
+      return refuse(socket, "429 Too Many Requests", message, later);
+    }
     if (!offersProtocol(request)) {
       const message = `ask for the subprotocol ${subprotocol} (Sec-WebSocket-Protocol)`;
       return refuse(socket, "400 Bad Request", message);
     }
-    this.#server.handleUpgrade(request, socket, head, this.#adopt);
+    this.#server.handleUpgrade(request, socket, head, (opened) =>
+      this.#adopt(opened, request, address),
+    );
   }
 
-  readonly #adopt = (socket: ParleySocket, request: IncomingMessage): void => {
+  #adopt(socket: ParleySocket, request: IncomingMessage, address: string): void {
     const token = bearerOf(request);
-    const address = request.socket.remoteAddress ?? "";
     const number = this.#connections.next();
     const connection = new Connection(this.#shared, socket, number, token, address);
     socket.connection = connection;
@@ -126,7 +131,7 @@ export class Sockets {
     socket.on("close", onClose);
     socket.on("error", onError);
     this.#connections.add(connection);
-  };
+  }
 
   close(): void {
     this.#server.close();

@@ -8,7 +8,7 @@ import { Proxy } from "../support/proxy.ts";
 import type { Target } from "../support/proxy.ts";
 import { ServerProcess } from "../support/server-process.ts";
 import { runTool } from "../support/tree.ts";
-import { within } from "../support/within.ts";
+import { asked, within } from "../support/within.ts";
 import { commandsOf, newWorkshop } from "./workshop.ts";
 import type { Commanded, Workshop } from "./workshop.ts";
 
@@ -223,20 +223,11 @@ for (const { name, readme, tools } of languages) {
           said.filter(({ senderId }) => senderId === sender).map(({ text }) => text),
           Array.from({ length: 36 }, (_, at) => `${word} ${at + 1}`),
         );
-      let read = 0;
-      let look = (): void => undefined;
-      alice.on("cursor", ({ userId, readSeq }) => {
-        if (userId === "pong") read = Math.max(read, readSeq);
-        look();
-      });
       const { seq } = await alice.send({ user: "pong" }, "not for an answer").sent;
-      const isRead = new Promise<void>((resolve) => {
-        look = () => {
-          if (read >= seq) resolve();
-        };
-        look();
+      await asked(20_000, `the bot's cursor, which said ${bot.output}`, () => {
+        const read = alice.conversation(conversation)?.peersReadSeq ?? 0;
+        return Promise.resolve(read >= seq ? true : undefined);
       });
-      await within(20_000, "the bot's cursor", isRead);
       assert.equal(scene.answers.length, 36);
     });
 

@@ -215,7 +215,7 @@ describe("a connection", () => {
       clock,
       random: seededRandom(1),
       writer,
-      meter: new Meter(clock, noMetrics, new Connections(1, 1)),
+      meter: new Meter(clock, noMetrics, new Connections(1, 1, 10)),
       flusher: new Flusher(clock),
       greeted: (connection, _token, frame) => {
         connection.admit(frame.requestId, new Uint8Array(0), 0);
@@ -339,7 +339,7 @@ describe("a connection", () => {
 
 describe("all connections of a gateway", () => {
   it("are told by user and bounded for each", () => {
-    const connections = new Connections(3, 2);
+    const connections = new Connections(3, 2, 10);
     const make = (userId: string) => {
       const one = { number: connections.next(), userId } as Connection;
       connections.add(one);
@@ -360,7 +360,7 @@ describe("all connections of a gateway", () => {
   });
 
   it("have numbers that follow on where the gateway's life began", () => {
-    const connections = new Connections(3, 2, 700);
+    const connections = new Connections(3, 2, 10, 700);
     assert.deepEqual([connections.next(), connections.next()], [701, 702]);
   });
 });

@@ -147,6 +147,20 @@ describe("the edge's HTTP port", () => {
     assert.equal((await ask(edge, "/healthz")).status, 200);
   });
 
+  it("hangs up on a request whose head does not come to its end", async () => {
+    const edge = await openEdge({ config: { headersMs: 50 } });
+    assert.match(await raw(edge, "GET / HTTP/1.1\r\nhost: a\r\nx: "), /^HTTP\/1\.1 408 /);
+  });
+
+  it("takes no more sockets than it may have", async () => {
+    const edge = await openEdge({ config: { socketsMax: 1 } });
+    const first = connectSocket(edge.port, "127.0.0.1");
+    first.write("GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n");
+    await once(first, "data");
+    assert.equal(await raw(edge, "GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n"), "");
+    first.destroy();
+  });
+
   it("keeps nothing of the requests that went before over a socket", async () => {
     const warnings: Error[] = [];
     const warned = (warning: Error): void => void warnings.push(warning);

@@ -18,7 +18,7 @@ import { FakePresence, silent, turns, until } from "./world.ts";
 class Cluster {
   readonly clock = new ManualClock();
   readonly peers = new PeerTable();
-  readonly connections = new Connections(1_000, 10);
+  readonly connections = new Connections(1_000, 10, 10);
   readonly #meshes: LocalMesh[] = [];
   readonly links = new PresenceLinks(
     {

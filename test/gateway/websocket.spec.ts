@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
+import { WebSocket } from "ws";
 import type { GatewayConfig } from "../../gateway/index.ts";
 import {
   DisconnectRequestSchema,
@@ -292,6 +293,17 @@ for (const wire of [false, true])
         const head = await rawUpgrade(world.port, "");
         assert.match(head, /^HTTP\/1\.1 400 /);
         assert.match(head, /parley\.v1/);
+      });
+
+      it("no compression, though it is asked for", async () => {
+        await open();
+        const socket = new WebSocket(`ws://127.0.0.1:${world.port}/ws`, "parley.v1");
+        await new Promise((resolve, reject) => {
+          socket.once("open", resolve);
+          socket.once("error", reject);
+        });
+        assert.equal(socket.extensions, "");
+        socket.terminate();
       });
 
       it("quotes what is not ASCII within a close reason of 123 bytes", async () => {
@@ -911,6 +923,20 @@ for (const wire of [false, true])
           await turns(20);
         }
         assert.deepEqual(sums, [42n, undefined, 42n]);
+      });
+
+      it("too many from one address that do not say who they are: 429; those that said so count no longer", async () => {
+        await open({ strangersPerAddressMax: 1 });
+        const stranger = await world.connect();
+        const protocol = "Sec-WebSocket-Protocol: parley.v1\r\n";
+        assert.match(await rawUpgrade(world.port, protocol), /^HTTP\/1\.1 429 .*retry-after/is);
+        stranger.hello("alice");
+        await stranger.frame("welcome");
+        const another = await world.connect();
+        assert.match(await rawUpgrade(world.port, protocol), /^HTTP\/1\.1 429 /);
+        another.hello("nobody's");
+        assert.equal((await another.closed).code, 4_100);
+        await world.device("bob");
       });
 
       it("too many connections: 503 with Retry-After", async () => {
