@@ -33,7 +33,8 @@ import { PresenceService } from "../proto/gen/parley/presence/v1/presence_pb.ts"
 import { SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Asking, nameOf } from "./asking.ts";
-import type { Erasing } from "./erasing.ts";
+import type { DeliveryLinks } from "./delivery-links.ts";
+import { Erasing } from "./erasing.ts";
 import { explain } from "./explain.ts";
 import { readLog } from "./log.ts";
 import type { Operators } from "./operators.ts";
@@ -57,8 +58,13 @@ export class Console implements ServiceImpl<typeof GatewayService> {
   readonly #desk: ShardDesk;
   readonly #erasing: Erasing;
 
-  constructor(surroundings: Surroundings, own: Operators, shards: ShardMap, erasing: Erasing) {
-    this.#erasing = erasing;
+  constructor(
+    surroundings: Surroundings,
+    own: Operators,
+    shards: ShardMap,
+    delivery: DeliveryLinks,
+  ) {
+    this.#erasing = new Erasing(surroundings, delivery);
     this.#surroundings = surroundings;
     this.#own = own;
     this.#desk = new ShardDesk(surroundings, shards);

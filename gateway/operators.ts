@@ -46,6 +46,11 @@ export class Operators {
     this.#elsewhere = elsewhere;
   }
 
+  problems(): string[] {
+    if (!this.#connections.closed) return [];
+    return ["the gateway was drained: it takes no connections until it is started again"];
+  }
+
   listConnections(request: ListConnectionsRequest): ListConnectionsResponse {
     const { userId, userIds, afterConnection, limit, conversationId } = request;
     if (limit > listMax) throw invalid(`limit is more than ${listMax}`);

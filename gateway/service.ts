@@ -17,7 +17,6 @@ import { Console } from "./console.ts";
 import { Uploads } from "./content.ts";
 import { DeliveryLinks } from "./delivery-links.ts";
 import { Elsewhere } from "./elsewhere.ts";
-import { Erasing } from "./erasing.ts";
 import { Following } from "./following.ts";
 import { FrameWriter } from "./frames.ts";
 import { Meter } from "./meter.ts";
@@ -49,7 +48,6 @@ export class ChatGateway implements Gateway {
   readonly gatewayId: string;
   readonly calls: Calls;
   readonly service: ServiceImpl<typeof GatewayService>;
-  readonly #connections: Connections;
   readonly #operators: Operators;
   readonly #delivery: DeliveryLinks;
   readonly #session: SessionLinks;
@@ -108,7 +106,6 @@ export class ChatGateway implements Gateway {
       },
       gone: (connection) => connections.remove(connection),
     };
-    this.#connections = connections;
     this.#sockets = new Sockets(shared, connections);
     this.#operators = new Operators(gatewayId, clock, random, connections, elsewhere);
     this.#sweep = new Sweep(parts);
@@ -116,8 +113,7 @@ export class ChatGateway implements Gateway {
     this.#session = session;
     this.#presence = presence;
     this.calls = calls;
-    const erasing = new Erasing(surroundings, delivery);
-    this.service = new Console(surroundings, this.#operators, shards, erasing);
+    this.service = new Console(surroundings, this.#operators, shards, delivery);
   }
 
   start(): Promise<void> {
@@ -129,11 +125,8 @@ export class ChatGateway implements Gateway {
   }
 
   problems(): string[] {
-    const drained = this.#connections.closed
-      ? ["the gateway was drained: it takes no connections until it is started again"]
-      : [];
-    const links = [this.#delivery, this.#session, this.#presence];
-    return [...drained, ...links.flatMap((link) => link.problems())];
+    const all = [this.#operators, this.#delivery, this.#session, this.#presence];
+    return all.flatMap((one) => one.problems());
   }
 
   upgrade(

@@ -81,6 +81,7 @@ export class ShardDesk {
     if (to !== undefined) await this.#pin(to, shard, true);
     for (const peer of this.#pinnedTo(shard))
       if (peer.id !== to?.id) await this.#pin(peer, shard, false);
+    await this.#heard(shard, toProcessId);
     if (to !== undefined) await this.#moved(shard, to.id, waitMs === 0 ? waitUsualMs : waitMs);
     return {
       $typeName: "parley.gateway.v1.MoveShardResponse",
@@ -111,23 +112,46 @@ export class ShardDesk {
     await delivery.pinShard({ shard, pinned }, { timeoutMs: answerMs });
   }
 
+  /** What was announced comes back to this gateway like to all others, mostly at once. */
+  #heard(shard: number, pinnedToId: string): Promise<boolean> {
+    const peers = this.#surroundings.peers(DeliveryService);
+    return this.#until(
+      answerMs,
+      (look) => peers.watch(look),
+      () => (this.#pinnedTo(shard)[0]?.id ?? "") === pinnedToId,
+    );
+  }
+
   async #moved(shard: number, to: string, waitMs: number): Promise<void> {
-    const there = (): boolean => this.#shards.owner(shard)?.incarnation === to;
-    if (there()) return;
-    let unwatch = (): void => undefined;
-    let cancel = (): void => undefined;
-    await new Promise<void>((resolve) => {
-      unwatch = this.#shards.watch(() => {
-        if (there()) resolve();
-      });
-      cancel = this.#surroundings.clock.after(waitMs, resolve);
-    });
-    unwatch();
-    cancel();
-    if (there()) return;
+    const isThere = await this.#until(
+      waitMs,
+      (look) => this.#shards.watch(look),
+      () => this.#shards.owner(shard)?.incarnation === to,
+    );
+    if (isThere) return;
     throw new ConnectError(
       `shard ${shard} is not there after ${waitMs} ms: it moves once its owner has finished what it took`,
       Code.DeadlineExceeded,
     );
+  }
+
+  /** Whether it is so within the time. */
+  async #until(
+    ms: number,
+    watch: (look: () => void) => () => void,
+    isSo: () => boolean,
+  ): Promise<boolean> {
+    if (isSo()) return true;
+    let unwatch = (): void => undefined;
+    let cancel = (): void => undefined;
+    await new Promise<void>((resolve) => {
+      unwatch = watch(() => {
+        if (isSo()) resolve();
+      });
+      cancel = this.#surroundings.clock.after(ms, resolve);
+    });
+    unwatch();
+    cancel();
+    return isSo();
   }
 }
