@@ -1,4 +1,4 @@
-/** Looks whether a data directory is whole: every log from the first record that is kept to its head, every medium that is named. Nobody else may have the directory. */
+/** Looks whether a data directory is whole: every log from its floor to its head, every medium that is named. Nobody else may have the directory. */
 import { createHash } from "node:crypto";
 import { createReadStream } from "node:fs";
 import { stat } from "node:fs/promises";
@@ -57,34 +57,41 @@ function checkConversation(tables: Tables, id: string, findings: string[]): numb
   const row = tables.conversation(id);
   if (row === undefined) return 0;
   const { headSeq, headTerm } = row.state;
-  // What is below a retention's floor is nobody's, there or not; what the first record links to went with it.
-  const floorSeq = Math.max(1, tables.retention(id)?.floorSeq ?? 1);
-  let seq = floorSeq - 1;
-  let term = seq === 0 ? 0n : (tables.cells(id, floorSeq, floorSeq)[0]?.previousTerm ?? 0n);
+  // What its retention has removed, or is about to, is below the floor.
+  const belowSeq = Math.max(1, tables.retention(id)?.floorSeq ?? 1) - 1;
+  let seq = belowSeq;
+  let term = belowSeq === 0 ? 0n : undefined;
   while (seq < headSeq) {
     const cells = tables.cells(id, seq + 1, Math.min(seq + cellsAtOnce, headSeq));
     for (const cell of cells) {
       const wrong = cellFault(id, cell, seq, term);
       if (wrong !== undefined) {
         findings.push(`${id}: ${wrong}`);
-        return seq - floorSeq + 1;
+        return seq - belowSeq;
       }
       ({ seq, term } = cell);
     }
     if (cells.length > 0) continue;
     findings.push(`${id}: the log ends at seq ${seq}, the head is ${headSeq}`);
-    return seq - floorSeq + 1;
+    return seq - belowSeq;
   }
   if (term !== headTerm) findings.push(`${id}: the head has term ${headTerm}, its record ${term}`);
   checkMembers(tables, id, findings);
-  return seq - floorSeq + 1;
+  return seq - belowSeq;
 }
 
 type Cell = ReturnType<Tables["cells"]>[number];
 
-function cellFault(id: string, cell: Cell, seq: number, term: bigint): string | undefined {
+/** `term` is that of the record before; undefined: that one is not there. */
+function cellFault(
+  id: string,
+  cell: Cell,
+  seq: number,
+  term: bigint | undefined,
+): string | undefined {
   if (cell.seq !== seq + 1) return `the record at seq ${seq + 1} is missing`;
-  if (cell.previousTerm !== term) return `seq ${cell.seq} does not link to the record before it`;
+  if (term !== undefined && cell.previousTerm !== term)
+    return `seq ${cell.seq} does not link to the record before it`;
   try {
     const record = fromBinary(RecordSchema, cell.record);
     if (record.seq === cell.seq && record.conversationId === id) return undefined;

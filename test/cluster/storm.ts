@@ -61,7 +61,10 @@ export class Storm {
 
   /** The service is there within its bound: one send into each conversation, begun now. */
   async isBack(after: string, boundMs = backMs): Promise<void> {
-    const ms = await this.load.probe(boundMs);
+    const ms = await this.load.probe(boundMs).catch((cause: unknown) => {
+      const reason = cause instanceof Error ? cause.message : String(cause);
+      throw new Error(`after ${after}: ${reason}`, { cause });
+    });
     this.#said.push(`all acked again ${Math.round(ms)} ms after ${after}`);
   }
 

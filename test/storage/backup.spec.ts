@@ -10,6 +10,7 @@ import { create } from "@bufbuild/protobuf";
 import { MediaHeaderSchema } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { backUp, verifyData } from "../../storage/index.ts";
 import { mediaPath } from "../../storage/media.ts";
+import { noRetention } from "../../storage/retention.ts";
 import { Rows } from "../../storage/rows.ts";
 import { Tables } from "../../storage/tables.ts";
 import { within } from "../support/within.ts";
@@ -93,6 +94,20 @@ describe("a backup of the data directory", () => {
     assert.match(String((await verifyData(copy, settings())).findings), /is damaged/);
     await rm(mediaPath(join(copy, "media"), mediaId));
     assert.match(String((await verifyData(copy, settings())).findings), /is not there/);
+  });
+
+  it("is whole where retention has removed the beginning of a log", async () => {
+    const { store } = await openIn(data);
+    const id = "g:1";
+    await store.append(
+      batch("one", write({ id, from: 1, count: 9, members: [member("al")] })),
+      () => undefined,
+    );
+    await store.putRetention({ ...noRetention(id), floorSeq: 4, removedSeq: 4 });
+    await store.trim(id, 1, 4);
+    await store.close();
+    const { findings, records } = await verifyData(data, settings());
+    assert.deepEqual([findings, records], [[], 6]);
   });
 
   it("is not whole where a record, a link or an index row is missing", async () => {
