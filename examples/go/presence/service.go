@@ -9,9 +9,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	parleyv1 "parley.example/presence/gen/parley/v1"
 	presencev1 "parley.example/presence/gen/parley/presence/v1"
 	storagev1 "parley.example/presence/gen/parley/storage/v1"
+	parleyv1 "parley.example/presence/gen/parley/v1"
 )
 
 const userIDsMax = 1_000

@@ -9,9 +9,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	parleyv1 "parley.example/presence/gen/parley/v1"
 	presencev1 "parley.example/presence/gen/parley/presence/v1"
 	storagev1 "parley.example/presence/gen/parley/storage/v1"
+	parleyv1 "parley.example/presence/gen/parley/v1"
 )
 
 const (
@@ -49,20 +49,20 @@ type held struct {
 // A watchStream is one gateway's watches: whom its connections may watch storage says, how those are the roster, and this keeps both in order.
 // Its fields are guarded by the lock of the presence that it is part of.
 type watchStream struct {
-	p            *presence
-	ctx          context.Context
-	stop         context.CancelFunc
-	outbox       []told
-	inOutbox     map[*person]bool // one who comes and goes in a while is told once
-	filled       chan struct{}
-	lines        map[uint32]*line
-	held         map[*held]struct{}
-	holdTimer    *time.Timer
-	holdOver     bool // sets were held as long as may be, and nothing was learned since
-	asking       int
-	room         chan struct{}
-	ended        bool
-	err          error
+	p         *presence
+	ctx       context.Context
+	stop      context.CancelFunc
+	outbox    []told
+	inOutbox  map[*person]bool // one who comes and goes in a while is told once
+	filled    chan struct{}
+	lines     map[uint32]*line
+	held      map[*held]struct{}
+	holdTimer *time.Timer
+	holdOver  bool // sets were held as long as may be, and nothing was learned since
+	asking    int
+	room      chan struct{}
+	ended     bool
+	err       error
 }
 
 func newWatchStream(p *presence, ctx context.Context) *watchStream {
@@ -232,7 +232,7 @@ func (s *watchStream) tell(one told) {
 		return
 	}
 	s.outbox = append(s.outbox, one)
-	signal(s.filled)
+	nudge(s.filled)
 }
 
 // take: the sets of a connection are answered in their order, those of different connections as storage answers.
@@ -262,7 +262,7 @@ func (s *watchStream) take(set *presencev1.WatchSet) {
 		s.answer(l.watch, set)
 		s.p.locked(func() {
 			s.asking--
-			signal(s.room)
+			nudge(s.room)
 		})
 	}()
 }
@@ -310,7 +310,7 @@ func (s *watchStream) settle(h *held, known bool) {
 	}
 	h.decided = true
 	delete(s.held, h)
-	signal(s.room)
+	nudge(s.room)
 	h.known <- known
 }
 
@@ -447,8 +447,8 @@ func passing(code codes.Code) bool {
 	return false
 }
 
-// signal says that there is something, to whoever waits or comes to wait.
-func signal(to chan struct{}) {
+// nudge says that there is something, to whoever waits or comes to wait.
+func nudge(to chan struct{}) {
 	select {
 	case to <- struct{}{}:
 	default:
