@@ -9,6 +9,7 @@ import { ScriptedSession, SmallStorage } from "../../presence/world.ts";
 import { type Contract, contract } from "./contract.ts";
 import { leaseSeconds, prefix } from "./ground.ts";
 import { presenceCases } from "./presence.ts";
+import { type StoragePlace, storageCases } from "./storage.ts";
 import { type PresencePlace, presenceClusterCases } from "./presence-cluster.ts";
 
 const everywhere = {
@@ -57,4 +58,8 @@ const presence = contract<PresencePlace>(
   },
 );
 
-export const contracts: Partial<Readonly<Record<ServiceName, Contract>>> = { presence };
+const storage = contract<StoragePlace>("storage", StorageService, everywhere, storageCases, () =>
+  Promise.resolve({ meet: (tested) => ({ tested }) }),
+);
+
+export const contracts: Partial<Readonly<Record<ServiceName, Contract>>> = { presence, storage };
