@@ -9,6 +9,8 @@ import { ScriptedSession, SmallStorage } from "../../presence/world.ts";
 import { type Contract, contract } from "./contract.ts";
 import { leaseSeconds, prefix } from "./ground.ts";
 import { presenceCases } from "./presence.ts";
+import { sessionCases } from "./session.ts";
+import { type SessionPlace, sessionClusterCases } from "./session-cluster.ts";
 import { type StoragePlace, storageCases } from "./storage.ts";
 import { type PresencePlace, presenceClusterCases } from "./presence-cluster.ts";
 
@@ -20,19 +22,21 @@ const everywhere = {
 
 const graceMs = 1_500;
 
+/** Cases that need a world alone. */
+function inWorld<W>(cases: Readonly<Record<string, (world: W) => Promise<void>>>) {
+  return Object.fromEntries(
+    Object.entries(cases).map(([title, passes]) => [
+      title,
+      ({ world }: { readonly world: W }) => passes(world),
+    ]),
+  );
+}
+
 const presence = contract<PresencePlace>(
   "presence",
   PresenceService,
   { ...everywhere, PARLEY_PRESENCE_GRACE_MS: String(graceMs), PARLEY_PRESENCE_WATCH_MAX: "3" },
-  {
-    ...Object.fromEntries(
-      Object.entries(presenceCases).map(([title, passes]) => [
-        title,
-        ({ world }: PresencePlace) => passes(world),
-      ]),
-    ),
-    ...presenceClusterCases,
-  },
+  { ...inWorld(presenceCases), ...presenceClusterCases },
   async (ground) => {
     const session = new ScriptedSession();
     const storage = new SmallStorage();
@@ -58,8 +62,26 @@ const presence = contract<PresencePlace>(
   },
 );
 
+const session = contract<SessionPlace>(
+  "session",
+  SessionService,
+  everywhere,
+  { ...inWorld(sessionCases), ...sessionClusterCases },
+  (ground) =>
+    Promise.resolve({
+      meet: (tested) => ({
+        tested,
+        world: { client: createClient(SessionService, ground.transport(tested.address)) },
+      }),
+    }),
+);
+
 const storage = contract<StoragePlace>("storage", StorageService, everywhere, storageCases, () =>
   Promise.resolve({ meet: (tested) => ({ tested }) }),
 );
 
-export const contracts: Partial<Readonly<Record<ServiceName, Contract>>> = { presence, storage };
+export const contracts: Partial<Readonly<Record<ServiceName, Contract>>> = {
+  session,
+  presence,
+  storage,
+};
