@@ -2,12 +2,15 @@
 import { createClient } from "@connectrpc/connect";
 import { sleep, systemClock } from "../../../mesh/clock.ts";
 import type { ServiceName } from "../../../mesh/directory.ts";
+import { DeliveryService } from "../../../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import { PresenceService } from "../../../proto/gen/parley/presence/v1/presence_pb.ts";
 import { SessionService } from "../../../proto/gen/parley/session/v1/session_pb.ts";
 import { StorageService } from "../../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { ScriptedSession, SmallStorage } from "../../presence/world.ts";
 import { type Contract, contract } from "./contract.ts";
 import { leaseSeconds, prefix } from "./ground.ts";
+import { type DeliveryPlace, Published, deliveryCases } from "./delivery.ts";
+import { startOwn } from "./own.ts";
 import { presenceCases } from "./presence.ts";
 import { sessionCases } from "./session.ts";
 import { type SessionPlace, sessionClusterCases } from "./session-cluster.ts";
@@ -76,12 +79,37 @@ const session = contract<SessionPlace>(
     }),
 );
 
+const delivery = contract<DeliveryPlace>(
+  "delivery",
+  DeliveryService,
+  everywhere,
+  deliveryCases,
+  async (ground) => {
+    const published = new Published();
+    await ground.serve("session", SessionService, {
+      publish: (requests) => published.take(requests),
+    });
+    const store = await startOwn("storage", ground, everywhere);
+    const storage = createClient(StorageService, ground.transport(store.mesh));
+    return {
+      meet: (tested) => ({
+        tested,
+        client: createClient(DeliveryService, ground.transport(tested.address)),
+        storage,
+        published,
+      }),
+      close: () => store.stop(),
+    };
+  },
+);
+
 const storage = contract<StoragePlace>("storage", StorageService, everywhere, storageCases, () =>
   Promise.resolve({ meet: (tested) => ({ tested }) }),
 );
 
 export const contracts: Partial<Readonly<Record<ServiceName, Contract>>> = {
   session,
+  delivery,
   presence,
   storage,
 };
