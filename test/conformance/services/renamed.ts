@@ -12,7 +12,8 @@ import { type ReflectMessage, reflect } from "@bufbuild/protobuf/reflect";
 import type { Transport } from "@connectrpc/connect";
 import { RecordSchema } from "../../../proto/gen/parley/v1/record_pb.ts";
 
-const named = /(^|_)(conversation_id|user_ids?|sender_id)$|^incarnation$/;
+const named =
+  /(^|_)(conversation_id|user_ids?|sender_id|uploader_id)$|^(incarnation|added|removed)$/;
 const records = /^records?$/;
 
 type Rename = (name: string) => string;

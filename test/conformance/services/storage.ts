@@ -2,7 +2,8 @@
 import { createClient } from "@connectrpc/connect";
 import { StorageService } from "../../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { DeskClient } from "../../storage/writes.ts";
-import { deskSuite } from "../store.ts";
+import { erasureCases } from "../erasure.ts";
+import { deskCases } from "../store.ts";
 import { collected } from "./collected.ts";
 import { fresh } from "./fresh.ts";
 import type { Tested } from "./process.ts";
@@ -14,19 +15,28 @@ export interface StoragePlace {
 
 let place: StoragePlace | undefined;
 
-function openDesk() {
+let desk: DeskClient | undefined;
+
+/** Each case has one where nothing is yet. */
+function openDesk(): void {
   if (place === undefined) throw new Error("no case of this suite is under way");
   const { ground, address } = place.tested;
   const [suffix] = fresh("");
   const transport = renamedTransport(ground.transport(address), suffix);
-  const desk = new DeskClient(createClient(StorageService, transport));
-  return Promise.resolve({ desk, close: () => Promise.resolve() });
+  desk = new DeskClient(createClient(StorageService, transport));
 }
 
-const cases = collected(() =>
+function present(): DeskClient {
+  if (desk === undefined) throw new Error("no case of this suite is under way");
+  return desk;
+}
+
+const cases = collected(() => {
+  beforeEach(openDesk);
   // A storage of a cluster does not read before it writes, and none has to.
-  deskSuite("a storage", openDesk, { reads: false, manyMembers: 5_000 }),
-);
+  deskCases(present, { reads: false, manyMembers: 5_000 });
+  describe("erasure", () => erasureCases(present));
+});
 
 export const storageCases = Object.fromEntries(
   cases.map(({ title, run }) => [
