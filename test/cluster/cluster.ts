@@ -340,7 +340,9 @@ export class Cluster {
     const { programs = {} } = this.options;
     const program = programs[name] ?? programs[args[0] ?? ""];
     const [file, given] =
-      program === undefined ? [process.execPath, [...nodeFlags, "cli/parley.js", ...args]] : [program, args];
+      program === undefined
+        ? [process.execPath, [...nodeFlags, "cli/parley.js", ...args]]
+        : [program, args];
     const child = spawn(file, given, {
       cwd: this.options.trees?.get(name) ?? root,
       env,

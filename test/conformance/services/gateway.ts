@@ -149,8 +149,12 @@ async function strange({ url }: GatewayPlace): Promise<void> {
     const opened = open({ url, token: "no token", deviceId: "phone" }).then((device) =>
       device.sync({}),
     );
+    // An inbox says why it was cut off by its cause.
     const isUnauthenticated = (error: unknown): boolean =>
-      ConnectError.from(error).code === Code.Unauthenticated || /4100/.test(String(error));
+      /4100/.test(String(error)) ||
+      [error, error instanceof Error ? error.cause : undefined].some(
+        (one) => one instanceof ConnectError && one.code === Code.Unauthenticated,
+      );
     await assert.rejects(opened, isUnauthenticated, protocol);
   }
 }
