@@ -44,6 +44,8 @@ export interface ClusterOptions {
   readonly secret?: string;
   /** Of a process ("gateway-0") or "migrate": the tree that it runs from when it starts next, where it is not this one. */
   readonly trees?: ReadonlyMap<string, string>;
+  /** Of a service ("presence") or a process ("presence-0"): the program that runs instead of ours. */
+  readonly programs?: Readonly<Record<string, string>>;
   /** Logs and media are here. */
   readonly folder: string;
   /** Where all of them listen: an address of the test's own keeps ports of other programs out. */
@@ -335,7 +337,13 @@ export class Cluster {
         ([, value]) => value !== undefined,
       ),
     );
-    const child = spawn(process.execPath, [...nodeFlags, "cli/parley.js", ...args], {
+    const { programs = {} } = this.options;
+    const program = programs[name] ?? programs[args[0] ?? ""];
+    const [file, given] =
+      program === undefined
+        ? [process.execPath, [...nodeFlags, "cli/parley.js", ...args]]
+        : [program, args];
+    const child = spawn(file, given, {
       cwd: this.options.trees?.get(name) ?? root,
       env,
       stdio: ["ignore", "pipe", "pipe"],

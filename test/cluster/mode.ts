@@ -36,10 +36,13 @@ function byService(settings: Settings): Record<string, Settings> {
   return all;
 }
 
-const startOnCluster: Start = async (settings = {}) => {
-  const { cluster, close } = await newCluster({ settings: byService(settings) });
-  return running(cluster, close);
-};
+/** With programs in the places of ours, where some are given. */
+export const onCluster =
+  (programs: Readonly<Record<string, string>> = {}): Start =>
+  async (settings = {}) => {
+    const { cluster, close } = await newCluster({ settings: byService(settings), programs });
+    return running(cluster, close);
+  };
 
 function running(cluster: Cluster, close: () => Promise<void>): RunningParley {
   const [url = ""] = cluster.urls;
@@ -60,7 +63,7 @@ function running(cluster: Cluster, close: () => Promise<void>): RunningParley {
   };
 }
 
-runIn("a cluster", startOnCluster);
+runIn("a cluster", onCluster());
 
 // What is told to end lets go of its servers and processes, as at any exit.
 process.once("SIGTERM", () => process.exit(143));

@@ -6,10 +6,15 @@ import type { AppendResponse } from "../../proto/gen/parley/storage/v1/storage_p
 import { Kind, Stage } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import type { MediaStore, Store } from "../../storage/index.ts";
 import { batch, clientId, Desk, member, write } from "../storage/writes.ts";
-import type { AppendClient } from "../storage/writes.ts";
+import type { AppendClient, DeskClient } from "../storage/writes.ts";
 import { erasureCases } from "./erasure.ts";
 import { retentionCases } from "./retention.ts";
 import { ManualClock } from "../../mesh/clock.ts";
+
+export interface StoreOptions {
+  readonly reads?: boolean;
+  readonly manyMembers?: number;
+}
 
 export interface OpenedStore {
   store: Store;
@@ -25,7 +30,7 @@ export interface OpenedStore {
 export function storeSuite(
   name: string,
   open: () => Promise<OpenedStore>,
-  { reads = true, manyMembers = 100_000 } = {},
+  options: StoreOptions = {},
 ): void {
   describe(`a store: ${name}`, () => {
     let opened: OpenedStore;
@@ -43,14 +48,7 @@ export function storeSuite(
       await opened.remove();
     });
 
-    describe("append", () => appendCases(() => desk));
-    if (reads) describe("append, by what is kept", () => linkCases(() => desk));
-    else it("skips what takes reading before writing: cells and states that do not link");
-    describe("members", () => memberCases(() => desk, manyMembers));
-    describe("pages and searches", () => readCases(() => desk));
-    describe("index", () => indexCases(() => desk));
-    describe("last seen", () => seenCases(() => desk));
-    describe("media", () => mediaCases(() => desk));
+    deskCases(() => desk, options);
     describe("retention", () =>
       retentionCases(
         () => desk,
@@ -64,6 +62,21 @@ export function storeSuite(
   });
 }
 
+/** Those that need no hand inside the storage: wherever it runs. */
+export function deskCases(
+  desk: () => DeskClient,
+  { reads = true, manyMembers = 100_000 }: StoreOptions = {},
+): void {
+  describe("append", () => appendCases(desk));
+  if (reads) describe("append, by what is kept", () => linkCases(desk));
+  else it("skips what takes reading before writing: cells and states that do not link");
+  describe("members", () => memberCases(desk, manyMembers));
+  describe("pages and searches", () => readCases(desk));
+  describe("index", () => indexCases(desk));
+  describe("last seen", () => seenCases(desk));
+  describe("media", () => mediaCases(desk));
+}
+
 const alice = member("alice");
 const bob = member("bob");
 
@@ -73,7 +86,7 @@ function assertFailed({ stage, code, message }: AppendResponse, expected: Code):
   assert.notEqual(message, "");
 }
 
-function appendCases(desk: () => Desk): void {
+function appendCases(desk: () => DeskClient): void {
   it("keeps what it answered as indexed, for every member (P1)", async () => {
     await desk().kept(write({ from: 1, count: 3, members: [alice, bob] }));
     for (const userId of ["alice", "bob", ""]) {
@@ -144,7 +157,7 @@ function appendCases(desk: () => Desk): void {
   });
 }
 
-function linkCases(desk: () => Desk): void {
+function linkCases(desk: () => DeskClient): void {
   it("refuses a hole, and all that builds on it, and goes on", async () => {
     await desk().kept(write({ from: 1, members: [alice] }));
     const stream = desk().stream();
@@ -238,7 +251,7 @@ function linkCases(desk: () => Desk): void {
   });
 }
 
-function memberCases(desk: () => Desk, manyMembers: number): void {
+function memberCases(desk: () => DeskClient, manyMembers: number): void {
   async function memberOf(userId: string): Promise<number[]> {
     const { members } = await desk().tail();
     const found = members.find((one) => one.userId === userId);
@@ -323,11 +336,11 @@ function memberCases(desk: () => Desk, manyMembers: number): void {
   });
 }
 
-function readCases(desk: () => Desk): void {
+function readCases(desk: () => DeskClient): void {
   it("gives pages from either side, bounded, and never what is beyond", async () => {
     await desk().kept(write({ from: 1, count: 150, members: [alice] }));
     await desk().kept(write({ from: 151, count: 150 }));
-    const seqs = async (page: Parameters<Desk["page"]>[0]): Promise<string> => {
+    const seqs = async (page: Parameters<DeskClient["page"]>[0]): Promise<string> => {
       const all = (await desk().page({ userId: "alice", ...page })).seqs;
       return all.length === 0 ? "none" : `${all[0]}-${all.at(-1)} ${all.length}`;
     };
@@ -423,7 +436,7 @@ function readCases(desk: () => Desk): void {
   });
 }
 
-function indexCases(desk: () => Desk): void {
+function indexCases(desk: () => DeskClient): void {
   beforeEach(async () => {
     await desk().kept(
       write({ id: "g:2", from: 1, count: 7, members: [alice, bob] }),
@@ -486,7 +499,7 @@ function indexCases(desk: () => Desk): void {
   });
 }
 
-function seenCases(desk: () => Desk): void {
+function seenCases(desk: () => DeskClient): void {
   it("keeps the highest time of each user", async () => {
     const put = (userId: string, timeMs: bigint): Promise<unknown> =>
       desk().client.putLastSeen({ seen: [{ userId, timeMs }] });
@@ -506,7 +519,7 @@ function seenCases(desk: () => Desk): void {
   });
 }
 
-function mediaCases(desk: () => Desk): void {
+function mediaCases(desk: () => DeskClient): void {
   const bytes = Buffer.from(Array.from({ length: 200_000 }, (_, index) => (index * 7) & 255));
 
   async function* upload(conversationId: string, content: Buffer): AsyncGenerator<object> {

@@ -121,34 +121,12 @@ export function batch(incarnation: string, ...writes: ConversationWrite[]): Appe
   return create(AppendRequestSchema, { batchId: batches, incarnation, writes });
 }
 
-/** A storage service and a client of it. */
-export class Desk {
+/** What tests ask of a storage, wherever it runs. */
+export class DeskClient {
   readonly client: Client<typeof StorageService>;
-  readonly metrics = new NotedMetrics();
-  readonly #mesh: LocalMesh;
-  readonly #closeService: () => Promise<void>;
 
-  constructor(deps: StorageDeps, clock: Clock = new ManualClock()) {
-    this.#mesh = new LocalMesh({ wire: true });
-    const random = seededRandom(1);
-    const surroundings: Surroundings = {
-      clock,
-      random,
-      log: pino({ level: "silent" }),
-      metrics: this.metrics,
-      identity: new Identity(random),
-      transport: (service) => this.#mesh.transport(service),
-      peers: () => new PeerTable(),
-    };
-    const storage = createStorage(surroundings, deps);
-    this.#mesh.serve(StorageService, storage.service);
-    this.client = createClient(StorageService, this.#mesh.transport(StorageService));
-    this.#closeService = () => storage.close();
-  }
-
-  async close(): Promise<void> {
-    await this.#closeService();
-    await this.#mesh.close();
+  constructor(client: Client<typeof StorageService>) {
+    this.client = client;
   }
 
   stream(): AppendClient {
@@ -198,6 +176,39 @@ export class Desk {
       tail.push(...response.tail);
     }
     return { headSeq, tail, members };
+  }
+}
+
+/** A storage service and a client of it. */
+export class Desk extends DeskClient {
+  readonly metrics: NotedMetrics;
+  readonly #mesh: LocalMesh;
+  readonly #closeService: () => Promise<void>;
+
+  constructor(deps: StorageDeps, clock: Clock = new ManualClock()) {
+    const mesh = new LocalMesh({ wire: true });
+    const metrics = new NotedMetrics();
+    const random = seededRandom(1);
+    const surroundings: Surroundings = {
+      clock,
+      random,
+      log: pino({ level: "silent" }),
+      metrics,
+      identity: new Identity(random),
+      transport: (service) => mesh.transport(service),
+      peers: () => new PeerTable(),
+    };
+    const storage = createStorage(surroundings, deps);
+    mesh.serve(StorageService, storage.service);
+    super(createClient(StorageService, mesh.transport(StorageService)));
+    this.metrics = metrics;
+    this.#mesh = mesh;
+    this.#closeService = () => storage.close();
+  }
+
+  async close(): Promise<void> {
+    await this.#closeService();
+    await this.#mesh.close();
   }
 }
 

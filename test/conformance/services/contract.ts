@@ -15,8 +15,8 @@ export interface Contract {
 }
 
 export interface Played {
-  /** The process is ready. */
-  meet(address: string): Promise<void>;
+  /** Resolves when the process is ready. `url`: where clients reach it, where they do. */
+  meet(address: string, url: string): Promise<void>;
   /** Rejects where the process does not keep to it. */
   run(title: string): Promise<void>;
   /** The last of its titles: `end` ends the process. */
@@ -25,7 +25,7 @@ export interface Played {
 }
 
 export interface Play<W> {
-  meet(tested: Tested): W;
+  meet(tested: Tested, url: string): W;
   close?(): Promise<void>;
 }
 
@@ -55,10 +55,10 @@ export function contract<W extends { readonly tested: Tested }>(
       const played = await play(ground);
       let world: W | undefined;
       return {
-        async meet(address) {
+        async meet(address, url) {
           const tested = { ground, service, name, address };
           await instanceOf(tested);
-          world = played.meet(tested);
+          world = played.meet(tested, url);
         },
         async run(title) {
           const passes = all[title];

@@ -69,8 +69,8 @@ export class Ground {
     return this.announce(name, `${this.host}:${server.port}`);
   }
 
-  announce(service: ServiceName, address: string): Promise<Neighbour> {
-    const said = { name: "", region: "", url: "", draining: false };
+  announce(service: ServiceName, address: string, name = ""): Promise<Neighbour> {
+    const said = { name, region: "", url: "", draining: false };
     return this.announceAs({ service, id: newId(systemRandom), address, ...said });
   }
 

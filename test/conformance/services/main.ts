@@ -10,9 +10,10 @@ import { within } from "../../support/within.ts";
 import { Ground } from "./ground.ts";
 import { endTitle } from "./process.ts";
 
-const usage = `npm run conformance -- --service ${serviceNames.join("|")} --address HOST:PORT [--etcd HOST:PORT] [-- COMMAND...]
+const usage = `npm run conformance -- --service ${serviceNames.join("|")} --address HOST:PORT [--clients HOST:PORT] [--etcd HOST:PORT] [-- COMMAND...]
 
   --address  where the process under test listens for gRPC
+  --clients  where a gateway under test listens for clients; 127.0.0.1:8080 if not given
   --etcd     where the suite listens as etcd; 127.0.0.1:2390 if not given
   COMMAND    starts the process, with its settings in the environment; without one, start it yourself`;
 
@@ -22,6 +23,7 @@ const { values, positionals: command } = parseArgs({
   options: {
     service: { type: "string" },
     address: { type: "string" },
+    clients: { type: "string", default: "127.0.0.1:8080" },
     etcd: { type: "string", default: "127.0.0.1:2390" },
   },
   allowPositionals: true,
@@ -32,8 +34,13 @@ const placeOf = (address: string): [host: string, port: string] => {
   return [address.slice(0, at), address.slice(at + 1)];
 };
 
+function clientSettings(clients: string): Settings {
+  const [host, port] = placeOf(clients);
+  return { PARLEY_HOST: host, PARLEY_PORT: port };
+}
+
 async function main(): Promise<number> {
-  const { service, address, etcd } = values;
+  const { service, address, clients, etcd } = values;
   const contract = Object.values(contracts).find(({ name }) => name === service);
   if (contract === undefined || address === undefined || !address.includes(":")) {
     console.error(usage);
@@ -48,6 +55,7 @@ async function main(): Promise<number> {
     PARLEY_MESH_HOST: meshHost,
     PARLEY_MESH_PORT: meshPort,
     PARLEY_SHARDS: String(ground.shards),
+    ...(contract.name === "gateway" ? clientSettings(clients) : {}),
     ...contract.settings,
   };
   const child = command.length === 0 ? undefined : started(command, settings);
@@ -56,7 +64,7 @@ async function main(): Promise<number> {
     for (const [name, value] of Object.entries(settings)) console.log(`  ${name}=${value}`);
   }
   try {
-    await played.meet(address);
+    await played.meet(address, `http://${clients}`);
     return await tried(contract.titles, played, child);
   } finally {
     child?.kill("SIGKILL");

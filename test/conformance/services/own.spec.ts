@@ -19,7 +19,7 @@ for (const contract of Object.values(contracts)) {
       ground = await Ground.open(host, 0);
       played = await contract.play(ground);
       running = await startOwn(contract.name, ground, contract.settings);
-      await played.meet(running.mesh);
+      await played.meet(running.mesh, `http://${running.front}`);
     });
 
     after(async () => {

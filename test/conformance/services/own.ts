@@ -1,8 +1,7 @@
 /** Our own services as processes under test: run in this process, at a port of their own, found through the suite's etcd like any other. */
-import type { DescService } from "@bufbuild/protobuf";
 import { delivery } from "../../../delivery/main.ts";
 import { gateway } from "../../../gateway/main.ts";
-import type { ServiceName } from "../../../mesh/directory.ts";
+import type { Directory, ServiceName } from "../../../mesh/directory.ts";
 import { openEtcdDirectory } from "../../../mesh/etcd/directory.ts";
 import { createLog } from "../../../mesh/log.ts";
 import {
@@ -24,7 +23,7 @@ import type { Ground } from "./ground.ts";
 const log = createLog({ level: "silent" });
 
 /** Storage without a Cassandra. */
-const storage: ServiceProcess<typeof StorageService, OwnConfig> = {
+export const storage: ServiceProcess<typeof StorageService, OwnConfig> = {
   name: "storage",
   service: StorageService,
   readConfig: withoutEdge,
@@ -47,33 +46,32 @@ const storage: ServiceProcess<typeof StorageService, OwnConfig> = {
   },
 };
 
-/** What a fault changes of a service: the handlers, or what is around it. */
-export type Spoil = <S extends DescService, C extends OwnConfig>(
-  spec: ServiceProcess<S, C>,
-) => ServiceProcess<S, C>;
-
-const asItIs: Spoil = (spec) => spec;
-
-const commands: Readonly<Record<ServiceName, (spoil: Spoil) => Command>> = {
-  gateway: (spoil) => command(spoil(gateway)),
-  session: (spoil) => command(spoil(session)),
-  delivery: (spoil) => command(spoil(delivery)),
-  presence: (spoil) => command(spoil(presence)),
-  storage: (spoil) => command(spoil(storage)),
+export const ownCommands: Readonly<Record<ServiceName, Command>> = {
+  gateway: command(gateway),
+  session: command(session),
+  delivery: command(delivery),
+  presence: command(presence),
+  storage: command(storage),
 };
+
+export interface Otherwise {
+  /** Ours, if not given. */
+  readonly command?: Command;
+  readonly directory?: (directory: Directory) => Directory;
+}
 
 /** Listens, which is before it is ready. */
 export function startOwn(
   name: ServiceName,
   { etcd, host, shards }: Ground,
   settings: Settings,
-  spoil = asItIs,
+  { command: of = ownCommands[name], directory = (own) => own }: Otherwise = {},
 ): Promise<RunningProcess> {
   const front =
     name === "gateway"
       ? { PARLEY_HOST: host, PARLEY_PORT: "0", PARLEY_JWT_SECRET: secret }
       : { PARLEY_HEALTH_HOST: host, PARLEY_HEALTH_PORT: "0" };
-  const configured = commands[name](spoil).configured({
+  const configured = of.configured({
     PARLEY_ETCD: etcd.address,
     PARLEY_SHARDS: String(shards),
     PARLEY_MESH_HOST: host,
@@ -83,6 +81,7 @@ export function startOwn(
   });
   return configured.start({
     log,
-    openDirectory: (config, outside, signal) => openEtcdDirectory(config, outside, { signal }),
+    openDirectory: async (config, outside, signal) =>
+      directory(await openEtcdDirectory(config, outside, { signal })),
   });
 }
