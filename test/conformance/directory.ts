@@ -119,11 +119,12 @@ function instanceCases(world: () => DirectoryWorld): void {
     const membership = await one.join(said, never);
     await Promise.all([
       membership.update({ draining: true }),
+      membership.update({ pinned: [3, 70] }),
       membership.update({ url: "https://b.test" }),
     ]);
-    const expected = { ...said, draining: true, url: "https://b.test" };
+    const expected = { ...said, draining: true, pinned: [3, 70], url: "https://b.test" };
     const [present] = [() => other.instances("gateway").present[0]];
-    await world().until("both changes", () => present()?.url === expected.url);
+    await world().until("all changes", () => present()?.url === expected.url);
     assert.deepEqual(present(), expected);
   });
 }

@@ -10,6 +10,7 @@ import type { Instance } from "../../mesh/directory.ts";
 import { createGrpcTransport } from "../../mesh/grpc/transport.ts";
 import { createLog } from "../../mesh/log.ts";
 import { MemoryDirectories } from "../../mesh/memory-directory.ts";
+import { Pins } from "../../mesh/pins.ts";
 import type { MemoryDirectory } from "../../mesh/memory-directory.ts";
 import { command } from "../../mesh/process.ts";
 import type {
@@ -48,6 +49,7 @@ interface Fake {
   drain: (boundMs: number) => Promise<void>;
   make: () => Promise<void>;
   readonly events: string[];
+  readonly pins: Pins;
   readonly command: Command;
 }
 
@@ -56,8 +58,10 @@ function fake(name = ""): Fake {
   const unserved = (): never => {
     throw new ConnectError("nothing is served here", Code.Unimplemented);
   };
+  const pins = new Pins();
   const it: Fake = {
     events,
+    pins,
     problems: [],
     drain: () => Promise.resolve(),
     make: () => Promise.resolve(),
@@ -78,6 +82,7 @@ function fake(name = ""): Fake {
             service,
             start: () => Promise.resolve(void events.push("start")),
             problems: () => it.problems,
+            pins,
             async drain(bound) {
               events.push("drain");
               await it.drain(bound);
@@ -289,6 +294,23 @@ describe("a process of a cluster", () => {
     draining.happen();
     await within(boundMs, "its end", stopped);
     assert.deepEqual(world.sessions, []);
+  });
+
+  it("announces the shards that were moved to it, in its next life too, and none before it is announced", async () => {
+    const it = fake();
+    await assert.rejects(it.pins.set(3, true), { code: Code.FailedPrecondition });
+    const process = await world.start(it.command);
+    await until(process);
+    await it.pins.set(5, true);
+    await it.pins.set(3, true);
+    assert.deepEqual(world.sessions[0]?.pinned, [3, 5]);
+    const { id } = process;
+    world.directories.endLease(id);
+    await untilTrue("another life", () => process.id !== id && world.sessions.length === 1);
+    assert.deepEqual(world.sessions[0]?.pinned, [3, 5]);
+    await until(process);
+    await it.pins.set(5, false);
+    assert.deepEqual(world.sessions[0]?.pinned, [3]);
   });
 
   it("ends at once while it still waits for the directory", async () => {

@@ -60,7 +60,8 @@ describe("docs/operations.md answers an operator's questions, by one process", (
     });
   }
 
-  it("says what to do where it cannot answer", async () => {
+  it("says what to do where it cannot answer", async function () {
+    this.timeout(180_000);
     assert.ok(terminal);
     for (const [command, said] of [
       ["drain gateway-7", /there is no gateway gateway-7; there are: gateway-0/],
