@@ -42,7 +42,9 @@ describe("processes of two versions", () => {
 
   it("P1 P2 P3 P4 P5: an upgrade under load, one process after the other, and all the way back", async function () {
     this.timeout(900_000);
-    const own = await optionsOn(await sharedGround());
+    // As long as a process has where nothing is set: on a busy machine a hand-over takes seconds.
+    const settings = { all: { PARLEY_DRAIN_MS: "10000" } };
+    const own = await optionsOn(await sharedGround(), { settings });
     remove = own.remove;
     const trees = new Map<string, string>();
     for (const service of serviceNames)
