@@ -66,6 +66,7 @@ export interface ClientEvents {
   /** A conversation's records, in order; what is left out, a gap event has named before. */
   record: RecordEvent;
   status: StatusEvent;
+  /** A member's cursor moved, and was pushed. What moved while the device was away is in the conversation's view and the messages' statuses. */
   cursor: CursorEvent;
   conversation: ConversationView;
   presence: Presence;
