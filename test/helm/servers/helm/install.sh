@@ -5,6 +5,7 @@
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 cache=${1:-${TEST_SERVERS_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/test-servers}}
+command -v go >/dev/null || { echo "there is no go" >&2; exit 1; }
 mkdir -p "$cache"
 cache=$(cd "$cache" && pwd)
 bin=$cache/helm-$(cat "$here"/go.{mod,sum} | sha256sum | cut -c1-12)
