@@ -2,9 +2,10 @@
 import { spawn, spawnSync, type ChildProcess } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { createRequire } from "node:module";
 import { availableParallelism } from "node:os";
 import { setTimeout as sleep } from "node:timers/promises";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { isGeneratorMessage, type Job, type JobResult, type Target } from "./job.ts";
 import { nodeFlags } from "./node-flags.ts";
 
@@ -15,8 +16,12 @@ const outputKept = 4000;
 
 /** Sources run by tsx, or what tsc made of them: whatever this file is. */
 const extension = import.meta.url.endsWith(".ts") ? "ts" : "js";
-/** Asked for when it is needed: where this is loaded by `require`, as the cluster's tests are, there is nothing to resolve by. */
-const loader = (): string[] => (extension === "ts" ? ["--import", import.meta.resolve("tsx")] : []);
+/** By `require`, since this may be loaded by it, as tests are, and then knows no other way. */
+const loader = (): string[] => {
+  if (extension !== "ts") return [];
+  const { href } = pathToFileURL(createRequire(import.meta.url).resolve("tsx"));
+  return ["--import", href];
+};
 const fileOf = (name: string): string =>
   fileURLToPath(new URL(`${name}.${extension}`, import.meta.url));
 
