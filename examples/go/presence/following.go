@@ -144,7 +144,12 @@ func (f *following) lose(id string, one *followed) {
 	f.p.roster.gone(one.source, now, func(p *person) bool { return f.sessions.of(p.userID) == id })
 }
 
+// follow begins to listen. What is asked for is known once this instance knows its share: until then shareAnew is waited for.
 func (f *following) follow(one *followed) {
+	if f.share == nil {
+		one.stop = func() {}
+		return
+	}
 	ctx, stop := context.WithCancel(f.p.ctx)
 	one.stop = stop
 	go f.keep(ctx, one, f.share)
