@@ -42,7 +42,7 @@ export const planted: readonly Planted[] = [
     within,
   ),
   fault("holes are adopted", services.holesAdopted, ofTakeovers, within),
-  fault("adopted records are not written again", store.noSeal, ofTakeovers, within),
+  fault("adopted records are not written again", store.noSeal, ofTakeovers, 80),
   fault(
     "adopted records are written again under their old epoch",
     store.sealUnderOldEpoch,
@@ -53,7 +53,7 @@ export const planted: readonly Planted[] = [
     "the revocation is not read after adopted records are written",
     store.noCheckAfterSeal,
     ofTakeovers,
-    within,
+    200,
   ),
   fault("all epochs are equal", services.equalEpochs, ofTakeovers, within),
   fault("records are timed by a clock", store.clockTimestamps, ofTakeovers, within),
