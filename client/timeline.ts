@@ -124,8 +124,9 @@ export function applyDelta(
   const told = delta.conversation;
   if (told === undefined) return [];
   const outcome: Outcome = [];
+  // A record that was handed since is newer than what an answer on its way says of it: merging counts those again.
+  if (told.headSeq >= timeline.toldTo) timeline.left = delta.left;
   merge(timeline, told, me);
-  timeline.left = delta.left;
   if (timeline.next === 0) {
     const newest = delta.records[0]?.seq ?? told.headSeq + 1;
     beginAt(timeline, how.initial ? newest : Math.max(1, told.floorSeq));
