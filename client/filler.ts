@@ -1,6 +1,7 @@
 /** Fetches what is missing between a conversation's records: after a moment, since pushes may just have overtaken one another. */
+import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import type { HistoryResponse } from "../proto/gen/parley/v1/chat_pb.ts";
+import { HistoryResponseSchema, type HistoryResponse } from "../proto/gen/parley/v1/chat_pb.ts";
 import type { Calls } from "./calls.ts";
 import type { ClientLimits } from "./options.ts";
 import { history } from "./rpc.ts";
@@ -109,16 +110,24 @@ export class Filler {
     timeline: Timeline,
     range: { afterSeq: number; beforeSeq: number; limit: number },
   ): Promise<number> {
-    const answer = await history(this.#calls, { conversationId: timeline.id, ...range });
+    const answer = await history(this.#calls, { conversationId: timeline.id, ...range }).catch(
+      notShownYet,
+    );
     const before = timeline.next;
     this.#hooks.filled(timeline, answer);
     return timeline.next === before ? againMs : 0;
   }
 }
 
+/** A record is pushed once it is committed, and its conversation may be shown only later: an answer without anything. */
+function notShownYet(error: unknown): HistoryResponse {
+  if (error instanceof ConnectError && error.code === Code.NotFound)
+    return create(HistoryResponseSchema);
+  throw error;
+}
+
 const finalCodes = new Set<Code>([
   Code.InvalidArgument,
-  Code.NotFound,
   Code.PermissionDenied,
   Code.Unimplemented,
 ]);

@@ -70,7 +70,7 @@ export interface Timeline {
   left: boolean;
   /** The unread count is a guess: a sync tells. */
   countStale: boolean;
-  /** Answers in a row that did not fill the hole. */
+  /** Answers that did not fill the hole, since anything was handed or named. */
   fruitless: number;
 }
 
@@ -161,7 +161,8 @@ export function applyHistory(
     skip(timeline, first.seq - 1, false, outcome);
     outcome.push(...advance(timeline, me, limits));
   }
-  timeline.fruitless = timeline.next === before ? timeline.fruitless + 1 : 0;
+  if (timeline.next !== before) return outcome;
+  timeline.fruitless += 1;
   const most = answer.headSeq < before ? unseenMax : fruitlessMax;
   if (timeline.fruitless >= most) outcome.push(...giveUp(timeline, me, limits));
   return outcome;
@@ -243,6 +244,7 @@ function skip(timeline: Timeline, to: number, more: boolean, outcome: Outcome): 
   if (to < timeline.next) return;
   outcome.push({ t: "gap", gap: { from: timeline.next, to, more } });
   timeline.next = to + 1;
+  timeline.fruitless = 0;
   timeline.keptFrom = timeline.next;
   timeline.ordinal = undefined;
   forgetEarly(timeline);
@@ -264,6 +266,7 @@ function hand(timeline: Timeline, found: LogRecord, me: string, limits: Timeline
   const before = timeline.ordinal;
   const record = found.ordinal === 0 && before !== undefined ? withOrdinal(found, before) : found;
   timeline.next = record.seq + 1;
+  timeline.fruitless = 0;
   timeline.ordinal =
     record.ordinal === 0 && record.body.case === "message" ? undefined : record.ordinal;
   timeline.kept.push(record);

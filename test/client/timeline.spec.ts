@@ -158,6 +158,16 @@ describe("a timeline", () => {
     assert.equal(shown(applyHistory(timeline, answer([], 2), me, limits)), "(3-3) 4");
   });
 
+  it("begins to count answers anew where a push filled what they lacked", () => {
+    const timeline = begun(1);
+    addRecords(timeline, [record(5)], me, limits);
+    for (let tries = 0; tries < 40; tries += 1)
+      assert.equal(shown(applyHistory(timeline, answer([], 1), me, limits)), "");
+    assert.equal(shown(addRecords(timeline, [record(2)], me, limits)), "2");
+    // To what was asked before the push.
+    assert.equal(shown(applyHistory(timeline, answer([record(2)], 5), me, limits)), "");
+  });
+
   it("names a hole that is not to be had at once", () => {
     const timeline = begun(1);
     addRecords(timeline, [record(4)], me, limits);
