@@ -126,8 +126,4 @@ function notShownYet(error: unknown): HistoryResponse {
   throw error;
 }
 
-const finalCodes = new Set<Code>([
-  Code.InvalidArgument,
-  Code.PermissionDenied,
-  Code.Unimplemented,
-]);
+const finalCodes = new Set<Code>([Code.InvalidArgument, Code.PermissionDenied, Code.Unimplemented]);
