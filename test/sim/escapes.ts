@@ -1,9 +1,6 @@
 /** While a world runs, the platform's own time and chance are out of reach: what asks for them fails the run, but for timers of libraries. */
-import { AsyncLocalStorage } from "node:async_hooks";
 import { currentHost } from "./host.ts";
-
-/** What belongs to a world: not what others left running in this process, such as a library's timer, which has the platform's time. */
-const within = new AsyncLocalStorage<true>();
+import { begin, isOfWorld } from "./turns.ts";
 
 const kept = {
   Date: globalThis.Date,
@@ -37,13 +34,13 @@ class SimTimer {
 
 /** Of the world what must not be asked for, of all others the platform's own. */
 function guarded<A extends unknown[], R>(what: string, platform: (...args: A) => R) {
-  return (...args: A): R => (within.getStore() === true ? escaped(what) : platform(...args));
+  return (...args: A): R => (isOfWorld() ? escaped(what) : platform(...args));
 }
 
 /** As ever where it is told what time is meant. */
 const TimelessDate = new Proxy(Date, {
   construct(target, args: []) {
-    if (args.length === 0 && within.getStore() === true) return escaped("new Date()");
+    if (args.length === 0 && isOfWorld()) return escaped("new Date()");
     return new target(...args);
   },
   apply: () => escaped("Date()"),
@@ -51,7 +48,7 @@ const TimelessDate = new Proxy(Date, {
 
 /** The library ws has a timer for sockets that do not close: it is the host's. */
 function timeout(callback: (...args: unknown[]) => void, ms: number, ...args: unknown[]): unknown {
-  if (within.getStore() !== true) return kept.setTimeout(callback, ms, ...args);
+  if (!isOfWorld()) return kept.setTimeout(callback, ms, ...args);
   const host = currentHost();
   if (host === undefined) return escaped("setTimeout");
   return new SimTimer(host.clock.after(ms, () => callback(...args)));
@@ -73,7 +70,7 @@ export async function withoutEscapes<T>(run: () => Promise<T>): Promise<T> {
     setImmediate: guarded("setImmediate", kept.setImmediate),
   });
   try {
-    return await within.run(true, run);
+    return await begin(run);
   } finally {
     Object.assign(kept.Date, { now: kept.now });
     Object.assign(Math, { random: kept.random });

@@ -1,8 +1,6 @@
 /** Virtual time: one event after the other, each with all that it set off done before the next. What happens when is told by the seed alone. */
 import { createHash } from "node:crypto";
-
-/** The harness's own turn of the event loop, taken before anything replaces it. */
-const realImmediate = globalThis.setImmediate;
+import { takeTurns } from "./turns.ts";
 
 /** Whoever does more at one instant does so for ever. */
 const standingMax = 50_000;
@@ -73,27 +71,36 @@ export class Timeline {
   }
 
   /** Runs events until there are no more before the time, or `done` says so. */
-  async runUntil(untilMs: number, done: () => boolean = () => false): Promise<void> {
-    while (!done()) {
+  runUntil(untilMs: number, done: () => boolean = () => false): Promise<void> {
+    return takeTurns(() => this.#turn(untilMs, done));
+  }
+
+  #turn(untilMs: number, done: () => boolean): "more" | "over" {
+    if (this.#failure !== undefined) throw this.#failure;
+    if (done()) return "over";
+    const next = this.#next(untilMs);
+    if (next === undefined) {
+      this.#nowMs = Math.max(this.#nowMs, untilMs);
+      return "over";
+    }
+    this.#standing = next.dueMs > this.#nowMs ? 0 : this.#standing + 1;
+    if (this.#standing > standingMax) throw new Error(`time stands still at ${this.#nowMs} ms`);
+    this.#nowMs = next.dueMs;
+    this.#ran += 1;
+    try {
+      next.run();
+    } catch (error) {
+      this.fail(error);
+    }
+    return "more";
+  }
+
+  #next(untilMs: number): Event | undefined {
+    for (;;) {
       const next = this.#heap[0];
-      if (next === undefined || next.dueMs > untilMs) {
-        this.#nowMs = Math.max(this.#nowMs, untilMs);
-        return;
-      }
+      if (next === undefined || next.dueMs > untilMs) return undefined;
       pop(this.#heap);
-      if (next.cancelled) continue;
-      this.#standing = next.dueMs > this.#nowMs ? 0 : this.#standing + 1;
-      if (this.#standing > standingMax) throw new Error(`time stands still at ${this.#nowMs} ms`);
-      this.#nowMs = next.dueMs;
-      this.#ran += 1;
-      try {
-        next.run();
-      } catch (error) {
-        this.fail(error);
-      }
-      // All promises and ticks that the event set off are done when the loop comes round.
-      await new Promise<void>((resolve) => realImmediate(resolve));
-      if (this.#failure !== undefined) throw this.#failure;
+      if (!next.cancelled) return next;
     }
   }
 }
