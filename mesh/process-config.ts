@@ -92,7 +92,7 @@ function readDirectory(read: EnvReader): DirectoryConfig {
     ),
     leaseSeconds: read.int(
       "LEASE_SECONDS",
-      5,
+      3,
       [2, 60],
       "a process that was not heard for so long is taken for dead",
     ),

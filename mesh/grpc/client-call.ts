@@ -66,6 +66,11 @@ export class ClientCall {
       this.#release.push(clock.after(timeoutMs, () => this.fail(deadlineError())));
   }
 
+  /** Where it is answered, "host:port"; something else as long as it goes nowhere. */
+  get peer(): string {
+    return this.#stream.getPeer();
+  }
+
   /** Sends what the source has, as fast as it is taken, and answers what the caller reads. */
   run<A, B>(
     source: AsyncIterator<A>,

@@ -19,6 +19,7 @@ import { once } from "../handlers.ts";
 import { toldLater } from "../relay.ts";
 import { ClientCall } from "./client-call.ts";
 import type { CallerAsked } from "./client-call.ts";
+import { endCallsAtGone } from "./gone.ts";
 import {
   keepaliveMs,
   keepaliveTimeoutMs,
@@ -59,11 +60,13 @@ class Channel implements GrpcTransport {
   readonly #maxMessageBytes: number;
   readonly #maxCalls: number;
   readonly #calls = new Set<ClientCall>();
+  readonly #unwatch: (() => void) | undefined;
   #closed = false;
 
   constructor(options: GrpcTransportOptions) {
     const { address = "", instances, clock = systemClock, maxCalls = 1_000 } = options;
     const any = instances === undefined ? undefined : anyInstance(instances, clock);
+    this.#unwatch = instances && endCallsAtGone(instances, clock, this.#calls);
     const { maxMessageBytes = defaultMaxMessageBytes } = options;
     const { credentials = plainChannel(clock) } = options;
     this.#clock = clock;
@@ -162,6 +165,7 @@ class Channel implements GrpcTransport {
 
   close(): void {
     this.#closed = true;
+    this.#unwatch?.();
     for (const call of this.#calls) call.fail(unavailable("the channel is closing"));
     this.#client.close();
   }
