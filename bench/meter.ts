@@ -4,7 +4,8 @@ import { CpuMeter } from "./cpu.ts";
 import { Histogram } from "./histogram.ts";
 import type { Measured } from "./job.ts";
 
-const ownSeconds = (): number => {
+/** CPU of this process so far. */
+export const ownSeconds = (): number => {
   const usage = process.cpuUsage();
   return (usage.user + usage.system) / 1e6;
 };

@@ -1,104 +1,91 @@
-/** What it costs to be looked at: servers with metrics that are scraped, with traces besides, and with neither take turns. */
+/** What it costs to be looked at: servers with metrics that are scraped, with traces besides, and two with neither take turns. */
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { setTimeout as sleep } from "node:timers/promises";
-import type { Job, LoadResult, Target } from "./job.ts";
+import { intervalOfRatios } from "./interval.ts";
+import type { LoadResult, Target } from "./job.ts";
 import { freePort, type Serving } from "./processes.ts";
 import { microsEach, type Goal, type Row } from "./report.ts";
-import {
-  directLoads,
-  load,
-  medianOf,
-  pairsJob,
-  ratio,
-  row,
-  using,
-  type Outcome,
-  type Stage,
-} from "./stage.ts";
+import { directLoads, medianOf, row, using, type Outcome, type Stage } from "./stage.ts";
 
-/** As often as an eager Prometheus. */
-const scrapeMs = 5_000;
+/** The second with nothing shows what the measure finds where there is nothing to find. */
+const ways = ["neither", "neither, again", "metrics", "metrics and traces"] as const;
+type Way = (typeof ways)[number];
+const lookedAt: readonly Way[] = ["metrics", "metrics and traces"];
+
+/** A server is busy for one turn in four, so that this is every 5 s of its own time, as often as an eager Prometheus. */
+const scrapeMs = 5_000 * ways.length;
+const turnMs = 500;
+const warmMs = 3_000;
 /** At most three in a hundred more. */
 const limit = 1.03;
 
-type Way = "neither" | "metrics" | "metrics and traces";
-
-/** How often each is measured in a round. */
-const turnsMax = 6;
-
-const ways: readonly Way[] = ["neither", "metrics", "metrics and traces"];
-
-/** The results of a way and a load, a round after the other. */
-class Results {
-  readonly #all = new Map<string, LoadResult[]>();
-
-  of(way: Way, what: string): LoadResult[] {
-    const key = `${way}: ${what}`;
-    const known = this.#all.get(key) ?? [];
-    this.#all.set(key, known);
-    return known;
-  }
-}
+/** Of one load, each way's result of each round. */
+type Results = Record<Way, LoadResult[]>;
+const noResults = (): Results => ({
+  neither: [],
+  "neither, again": [],
+  metrics: [],
+  "metrics and traces": [],
+});
 
 export async function observingScenario(stage: Stage): Promise<Outcome> {
-  const results = new Results();
+  const loads = directLoads.map((load) => ({ load, results: noResults() }));
   const collector = await startCollector();
+  const { rounds } = stage.scale.observing;
   try {
-    for (let round = 0; round < stage.scale.observingRounds; round++)
-      await using(server(stage, "neither", collector.url), (neither) =>
-        using(server(stage, "metrics", collector.url), (metrics) =>
-          using(server(stage, "metrics and traces", collector.url), (traces) =>
-            takeTurns(stage, { neither, metrics, "metrics and traces": traces }, results),
-          ),
-        ),
-      );
+    for (let round = 0; round < rounds; round++)
+      await usingAll(stage, collector.url, [...ways], [], async (targets) => {
+        for (const { load, results } of loads) {
+          const what = `${nameOf(load)}, round ${round + 1} of ${rounds}`;
+          const job = { kind: "turns", targets, run: stage.nextRun(), ...load } as const;
+          const { blocks } = stage.scale.observing;
+          const found = await stage.generate({ ...job, warmMs, turnMs, blocks }, what);
+          if (found.kind !== "turns") throw new Error(`${what}: an answer of the wrong kind`);
+          for (const [at, way] of ways.entries()) {
+            const result = found.results[at];
+            if (result !== undefined) results[way].push(result);
+          }
+        }
+      });
   } finally {
     await collector.close();
   }
-  const found = directLoads.map((one) => compared(results, nameOf(one)));
+  const all = loads.map(({ load, results }) => compared(results, nameOf(load)));
   const traces = `${collector.requests()} requests with traces came`;
   return {
-    rows: [...found.flatMap(({ rows }) => rows), { scenario: "observing", what: traces }],
-    goals: found.flatMap(({ goals }) => goals),
+    rows: [...all.flatMap(({ rows }) => rows), { scenario: "observing", what: traces }],
+    goals: all.flatMap(({ goals }) => goals),
   };
 }
 
 const nameOf = ({ connections, window }: (typeof directLoads)[number]): string =>
   `1:1, ${connections} clients, window ${window}`;
 
-/** All three are there; one at a time has something to do, for a short while, so that whatever else the machine does is the same for all. */
-async function takeTurns(
+/** One server for each way is there at the same time. */
+async function usingAll(
   stage: Stage,
-  targets: Readonly<Record<Way, Target>>,
-  results: Results,
+  collector: string,
+  [way, ...more]: readonly Way[],
+  targets: readonly Target[],
+  use: (targets: readonly Target[]) => Promise<void>,
 ): Promise<void> {
-  for (const one of directLoads) {
-    const what = nameOf(one);
-    // The first turn of each is for its machine code to be made.
-    for (let turn = 0; turn <= turnsMax; turn++) {
-      // Each is the first, the second and the last equally often.
-      for (const way of [...ways.slice(turn % 3), ...ways.slice(0, turn % 3)]) {
-        const job: Job = {
-          ...pairsJob(stage, targets[way], one),
-          warmMs: turn === 0 ? 3_000 : 500,
-        };
-        const result = await load(stage, job, `${what}, with ${way}`);
-        if (turn > 0) results.of(way, what).push(result);
-      }
-    }
-  }
+  if (way === undefined) return use(targets);
+  await using(server(stage, way, collector), (target) =>
+    usingAll(stage, collector, more, [...targets, target], use),
+  );
 }
 
 /** A server that is looked at in this way until it is stopped. */
 async function server(stage: Stage, way: Way, collector: string): Promise<Serving> {
   const port = await freePort();
-  const metrics = way === "neither" ? {} : { PARLEY_METRICS_PORT: String(port) };
+  const looked = lookedAt.includes(way);
+  const metrics = looked ? { PARLEY_METRICS_PORT: String(port) } : {};
   const traces = way === "metrics and traces" ? { PARLEY_OTLP_URL: collector } : {};
   const serving = await stage.parley({ ...metrics, ...traces });
   const ending = new AbortController();
-  const scraping = way === "neither" ? undefined : scrape(port, ending.signal);
+  const scraping = looked ? scrape(port, ending.signal) : undefined;
   return {
     target: serving.target,
     async stop() {
@@ -137,38 +124,35 @@ async function startCollector() {
   };
 }
 
-function compared(results: Results, what: string): { rows: Row[]; goals: Goal[] } {
-  const bare = results.of("neither", what);
-  const rows: Row[] = [row("observing", `${what}, with neither`, medianOf(bare))];
-  const goals: Goal[] = [];
-  for (const way of ways.slice(1)) {
-    const seen = results.of(way, what);
-    const ratios = seen
-      .flatMap(({ measured }, at) => {
-        const before = bare[at];
-        const value = before && ratio(microsEach(measured), microsEach(before.measured));
-        return value === undefined ? [] : [value];
-      })
-      .sort((one, other) => one - other);
-    const note = `of neither's CPU, turn by turn, least to most in quarters: ${spread(ratios)}`;
-    rows.push({ ...row("observing", `${what}, with ${way}`, medianOf(seen)), note });
-    goals.push({
-      what: `CPU of a message with ${way}, of one with neither, ${what}: the median of ${ratios.length} turns`,
-      value: quantile(ratios, 0.5),
+/** Of one round: the server's CPU for a message, of that of those with nothing. */
+function ratiosOf(results: Results, way: Way, bare: readonly Way[]): number[] {
+  return results[way].flatMap(({ measured }, round) => {
+    const value = microsEach(measured);
+    const others = bare.map((other) => {
+      const of = results[other][round];
+      return of && microsEach(of.measured);
+    });
+    const known = others.filter((other) => other !== undefined);
+    if (value === undefined || known.length < bare.length) return [];
+    const logs = known.reduce((sum, other) => sum + Math.log(other), 0);
+    return [value / Math.exp(logs / known.length)];
+  });
+}
+
+export function compared(results: Results, what: string): { rows: Row[]; goals: Goal[] } {
+  const rows = ways.map((way) => row("observing", `${what}, with ${way}`, medianOf(results[way])));
+  const goals = ways.slice(1).map((way): Goal => {
+    const bare: Way[] = lookedAt.includes(way) ? ["neither", "neither, again"] : ["neither"];
+    const ratios = ratiosOf(results, way, bare);
+    const interval = intervalOfRatios(ratios);
+    return {
+      what: `CPU of a message with ${way}, of one with neither, ${what}: ${ratios.length} rounds`,
+      value: interval?.mean,
       limit,
       bound: "at most",
       unit: "",
-    });
-  }
+      ...(interval && { interval }),
+    };
+  });
   return { rows, goals };
-}
-
-const spread = (ratios: readonly number[]): string =>
-  [0, 0.25, 0.5, 0.75, 1].map((part) => (quantile(ratios, part) ?? NaN).toFixed(3)).join(" ");
-
-/** Of numbers in their order. */
-function quantile(values: readonly number[], part: number): number | undefined {
-  const at = part * (values.length - 1);
-  const [low, high] = [values[Math.floor(at)], values[Math.ceil(at)]];
-  return low === undefined || high === undefined ? undefined : low + (high - low) * (at % 1);
 }

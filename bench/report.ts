@@ -1,5 +1,6 @@
 /** What a run found, and how it is printed. */
 import { faultCount, faultKinds, type Faults } from "./check.ts";
+import type { Interval } from "./interval.ts";
 import type { Quantiles } from "./histogram.ts";
 import type { Measured } from "./job.ts";
 import type { Machine } from "./machine.ts";
@@ -23,6 +24,8 @@ export interface Goal {
   /** Whether the value must not be below the limit, or not above it. */
   readonly bound: "at least" | "at most";
   readonly unit: string;
+  /** Where the value is in with 95 in 100 chances: it says nothing of a limit between its ends. */
+  readonly interval?: Interval;
 }
 
 export interface Report {
@@ -38,6 +41,8 @@ export interface Report {
 /** Undefined: not measured. */
 export function met(goal: Goal): boolean | undefined {
   if (goal.value === undefined) return undefined;
+  const { low, high } = goal.interval ?? { low: goal.value, high: goal.value };
+  if (low < goal.limit && goal.limit < high) return undefined;
   return goal.bound === "at least" ? goal.value >= goal.limit : goal.value <= goal.limit;
 }
 
@@ -133,7 +138,16 @@ function table(lines: string[][]): string[] {
 
 const verdict = (goal: Goal): string => {
   const is = met(goal);
-  return is === undefined ? "not measured" : is ? "met" : "MISSED";
+  if (is !== undefined) return is ? "met" : "MISSED";
+  return goal.value === undefined ? "not measured" : "not told apart";
+};
+
+const valueOf = ({ value, interval, unit }: Goal): string => {
+  const found =
+    value === undefined || interval === undefined
+      ? short(value)
+      : `${value.toFixed(3)} (${interval.low.toFixed(3)} to ${interval.high.toFixed(3)})`;
+  return `${found} ${unit}`.trim();
 };
 
 export function printed(report: Report): string {
@@ -159,7 +173,7 @@ export function printed(report: Report): string {
         ["goal", "measured", "wanted", ""],
         ...report.goals.map((goal) => [
           goal.what,
-          `${short(goal.value)} ${goal.unit}`.trim(),
+          valueOf(goal),
           `${goal.bound} ${goal.limit} ${goal.unit}`.trim(),
           verdict(goal),
         ]),

@@ -10,8 +10,8 @@ export interface Scale {
   readonly measureMs: number;
   /** How often relay and Parley take turns. */
   readonly rounds: number;
-  /** How often servers that are observed and one that is not are started anew. */
-  readonly observingRounds: number;
+  /** How often servers that are observed and those that are not are started anew, and how often each has a turn there and back with each load. */
+  readonly observing: { readonly rounds: number; readonly blocks: number };
   readonly idleConnections: number;
   readonly settleMs: number;
   readonly growth: {
@@ -27,7 +27,7 @@ export const fullScale = (seconds: number): Scale => ({
   warmMs: 2000,
   measureMs: seconds * 1000,
   rounds: 3,
-  observingRounds: 4,
+  observing: { rounds: 10, blocks: 16 },
   idleConnections: 10_000,
   settleMs: 15_000,
   growth: {
@@ -43,7 +43,7 @@ export const quickScale = (seconds: number): Scale => ({
   warmMs: 1000,
   measureMs: seconds * 1000,
   rounds: 1,
-  observingRounds: 1,
+  observing: { rounds: 3, blocks: 3 },
   idleConnections: 2000,
   settleMs: 3000,
   growth: {
