@@ -19,6 +19,7 @@ import type {
   SubscribeResponse,
 } from "../proto/gen/parley/v1/chat_pb.ts";
 import { bearerToken } from "./auth.ts";
+import { networkOf } from "./network.ts";
 import type { Authenticator, Caller, Calls } from "./ports.ts";
 import { Places, Quota } from "./quota.ts";
 
@@ -94,7 +95,7 @@ class Door {
   }
 
   async admit(context: HandlerContext): Promise<{ caller: Caller; expiresMs: number }> {
-    const remoteWaitMs = this.#remotes.take(context.values.get(remoteKey).address);
+    const remoteWaitMs = this.#remotes.take(networkOf(context.values.get(remoteKey).address));
     if (remoteWaitMs > 0) throw overloaded("too many calls from this address", remoteWaitMs);
     const token = bearerToken(context.requestHeader.get("authorization"));
     const { userId, expiresMs, region } = await this.#auth.verify(token);

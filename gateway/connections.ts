@@ -1,5 +1,6 @@
 /** All connections of a gateway, by number and by user. It must not know what kind of connection each one is. */
 import type { CloseReason } from "../proto/gen/parley/v1/chat_pb.ts";
+import { networkOf } from "./network.ts";
 import type { SharedPush } from "./pushes.ts";
 import { Places } from "./quota.ts";
 import type { Round } from "./sweep.ts";
@@ -42,7 +43,7 @@ export class Connections {
   readonly #users = new Map<string, Recipient[]>();
   readonly #max: number;
   readonly #perUserMax: number;
-  /** Of those that have not said who they are: a place of their address each, which they give back. */
+  /** Of those that have not said who they are: a place of their network each, which they give back. */
   readonly #strangers = new Map<Recipient, () => void>();
   readonly #strangersPlaces: Places;
   #last: number;
@@ -65,9 +66,9 @@ export class Connections {
     return this.#all.size >= this.#max;
   }
 
-  /** Whether this address has too many that have not said who they are. */
+  /** Whether the network of this address has too many that have not said who they are. */
   crowded(address: string): boolean {
-    return this.#strangersPlaces.full(address);
+    return this.#strangersPlaces.full(networkOf(address));
   }
 
   /** Whether no new ones are taken, for good. */
@@ -88,7 +89,7 @@ export class Connections {
   add(recipient: Recipient): void {
     this.#all.set(recipient.number, recipient);
     if (recipient.userId !== "") return;
-    const leave = this.#strangersPlaces.take(recipient.remoteAddress);
+    const leave = this.#strangersPlaces.take(networkOf(recipient.remoteAddress));
     if (leave !== undefined) this.#strangers.set(recipient, leave);
   }
 

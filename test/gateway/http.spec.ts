@@ -231,19 +231,22 @@ describe("the edge's HTTP port", () => {
       }
   });
 
-  it("takes the address that the nearest proxy names, where it is told to", async () => {
+  it("takes the address that the nearest proxy names, where it is told to, and a /64 for one", async () => {
     const limits = { callsPerSecond: 100, callsBurst: 100, waitsPerUserMax: 1, writeMs: 1_000 };
     const chat = { ...limits, remoteCallsPerSecond: 1, remoteCallsBurst: 1 };
-    for (const [trustForwardedFor, second] of [
-      [true, 401],
-      [false, 429],
+    const named = ["spoofed, 10.0.0.1", "spoofed, 10.0.0.2", "other, 10.0.0.1"];
+    const six = ["2001:db8::1", "2001:db8:0:1::1", "2001:db8::ffff:1"];
+    for (const [trustForwardedFor, second, addresses] of [
+      [true, 401, named],
+      [true, 401, six],
+      [false, 429, named],
     ] as const) {
       const edge = await openEdge({
         clock: new ManualClock(),
         config: { chat, trustForwardedFor },
       });
       const statuses: number[] = [];
-      for (const address of ["spoofed, 10.0.0.1", "spoofed, 10.0.0.2", "other, 10.0.0.1"]) {
+      for (const address of addresses) {
         const headers = { "content-type": "application/json", "x-forwarded-for": address };
         statuses.push(
           (await ask(edge, typingPath, headers, { method: "POST", body: "{}" })).status,

@@ -10,15 +10,16 @@ export class FakeRecipient implements Recipient {
   readonly kind = "websocket";
   readonly deviceId = "phone";
   readonly sinceMs = 0;
-  readonly remoteAddress = "";
+  readonly remoteAddress: string;
   readonly outboxBytes = 0;
   /** What it was told, in order: "attached", "resync", "typing bob", "bob online". */
   readonly told: string[] = [];
   ended: CloseReason | undefined;
 
-  constructor(number: number, userId: string) {
+  constructor(number: number, userId: string, remoteAddress = "") {
     this.number = number;
     this.userId = userId;
+    this.remoteAddress = remoteAddress;
   }
 
   attached(): void {
