@@ -4,7 +4,7 @@ import { type Finding, type PromiseId, reportOf } from "../support/checker.ts";
 import { coverageOf, startCoverage } from "./coverage.ts";
 import { type FaultKind, isFaultKind, named } from "./faults.ts";
 import { run } from "./run.ts";
-import { scenarioOf, type StoreKind, stores } from "./scenario.ts";
+import { scenarioOf, type StoreKind, stores, type WorldKind, worlds } from "./scenario.ts";
 import { shrink } from "./shrink.ts";
 import { inWorkers } from "./workers.ts";
 
@@ -15,6 +15,7 @@ interface Flags {
   readonly steps: number;
   readonly kinds?: FaultKind[];
   readonly store?: StoreKind;
+  readonly world: WorldKind;
   readonly trace?: boolean;
   readonly log?: boolean;
   readonly coverage?: boolean;
@@ -48,6 +49,11 @@ const command = new Command("sim")
   .option("--steps <n>", "how much people do in one run", whole, 60)
   .option("--kinds <list>", "no other faults but these, comma-separated", kindsOf)
   .addOption(new Option("--store <kind>", "no other store but this").choices(stores))
+  .addOption(
+    new Option("--world <kind>", "devices have WebSockets alone, or all ways that there are")
+      .choices(worlds)
+      .default("narrow"),
+  )
   .option("--trace", "prints everything that devices see and that is done to the world")
   .option("--log", "prints what processes log, too")
   .option("--coverage", "tells which branches of the services were taken")
@@ -55,9 +61,10 @@ const command = new Command("sim")
   .option("--no-shrink", "what breaks a promise is not looked for with fewer faults");
 command.parse();
 const flags = command.opts<Flags>();
-const { steps, kinds, store } = flags;
+const { steps, kinds, store, world } = flags;
 const options = {
   steps,
+  world,
   ...(kinds === undefined ? {} : { kinds }),
   ...(store === undefined ? {} : { store }),
 };
