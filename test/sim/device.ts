@@ -1,6 +1,7 @@
 /** A user's device: the SDK as apps use it, over simulated sockets, and everything that its app was told, one life after the other. */
 import { Availability, MemoryStore, ParleyClient } from "../../client/index.ts";
 import type {
+  Attachment,
   ConversationView,
   Record as LogRecord,
   SendHandle,
@@ -169,19 +170,25 @@ export class SimDevice {
     );
   }
 
-  send(to: SendTarget, conversationId: string): void {
+  /** Undefined where it cannot. */
+  send(
+    to: SendTarget,
+    conversationId: string,
+    attachments: readonly Attachment[] = [],
+  ): Sending | undefined {
+    let sending: Sending | undefined;
     this.does((client) => {
       const text = `${this.name} ${(this.#sent += 1)}`.padEnd(this.textBytes, ".");
       this.note(`sends "${brief(text)}" into ${conversationId}`);
       let handle: SendHandle;
       try {
-        handle = client.send(to, text);
+        handle = client.send(to, { text, attachments });
       } catch (error) {
         this.note(`"${brief(text)}" was refused: ${String(error)}`);
         return;
       }
       const { userId, deviceId } = this;
-      const sending: Sending = {
+      sending = {
         userId,
         deviceId,
         conversationId,
@@ -195,6 +202,7 @@ export class SimDevice {
       this.sendings.push(sending);
       this.#follow(sending, handle);
     });
+    return sending;
   }
 
   /**

@@ -50,7 +50,7 @@ export class SimEdge {
       health: () => [],
       clock,
       log,
-      config: edgeConfig,
+      config: { ...edgeConfig, chat: { ...edgeConfig.chat, callsPerSecond: 50, callsBurst: 200 } },
     });
   }
 

@@ -1,6 +1,7 @@
 /** `npm run sim`: replays a seed, or runs as many seeds as the time or the count allows, and says what was found. */
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type Finding, type PromiseId, reportOf } from "../support/checker.ts";
+import type { ActKind } from "./acts.ts";
 import { coverageOf, startCoverage } from "./coverage.ts";
 import { type FaultKind, isFaultKind, named } from "./faults.ts";
 import { run } from "./run.ts";
@@ -73,6 +74,7 @@ const begunMs = performance.now();
 const endMs = flags.minutes === undefined ? Infinity : begunMs + flags.minutes * 60_000;
 const count = flags.count ?? (flags.minutes === undefined ? 1 : Infinity);
 const injected = new Map<FaultKind, number>();
+const acts = new Map<ActKind, number>();
 const runsOver = new Map<StoreKind, number>();
 /** In how many runs, of those that not every run checks. */
 const also = new Map<PromiseId, number>();
@@ -103,6 +105,7 @@ async function one(seed: number): Promise<void> {
     });
     for (const [kind, times] of result.injected)
       injected.set(kind, (injected.get(kind) ?? 0) + times);
+    for (const [kind, times] of result.acts) acts.set(kind, (acts.get(kind) ?? 0) + times);
     const { store: kept } = scenario;
     runsOver.set(kept, (runsOver.get(kept) ?? 0) + 1);
     for (const promise of result.checked) also.set(promise, (also.get(promise) ?? 0) + 1);
@@ -147,6 +150,8 @@ console.log(
       .map(([kind, times]) => `${kind} ${times}`)
       .join(", "),
 );
+if (acts.size > 0)
+  console.log(`besides: ${[...acts].map(([kind, times]) => `${kind} ${times}`).join(", ")}`);
 console.log("stores: " + [...runsOver].map(([kind, runs]) => `${kind} ${runs}`).join(", "));
 const checkedIn = [...also]
   .toSorted()

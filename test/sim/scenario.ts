@@ -1,6 +1,7 @@
 /** What a seed stands for: how many processes and people, how the network is, and the harm that is done. */
 import type { Random } from "../../mesh/random.ts";
 import { seededRandom } from "../../mesh/random.ts";
+import type { Act } from "./acts.ts";
 import { type Fault, type FaultKind, faultKinds, faultsOf } from "./faults.ts";
 import { overCassandra } from "./store/world.ts";
 import { widened } from "./wide.ts";
@@ -15,6 +16,8 @@ export interface Scenario {
   readonly operations: number;
   readonly horizonMs: number;
   readonly faults: readonly Fault[];
+  /** Of a wide world. */
+  readonly acts?: readonly Act[];
   /** At the end some people leave, and the others must be told. */
   readonly leaves: boolean;
   readonly store: StoreKind;

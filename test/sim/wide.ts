@@ -1,5 +1,6 @@
 /** The wide world: the same seed with more in it. What is added has chances of its own, so that what there was stays as it is. */
 import { type Random, seededRandom } from "../../mesh/random.ts";
+import { actsOf } from "./acts.ts";
 import type { Way } from "./device.ts";
 import type { Scenario } from "./scenario.ts";
 
@@ -18,7 +19,12 @@ export function widened(narrow: Scenario): Scenario {
   );
   return {
     ...narrow,
+    acts: actsOf(random, Math.ceil(narrow.operations / 4), narrow.horizonMs),
     people: { ...narrow.people, ways: new Map(devices) },
-    world: { ...narrow.world, wide: true },
+    world: {
+      ...narrow.world,
+      wide: true,
+      settings: { ...narrow.world.settings, PARLEY_RATE_PER_SECOND: "200" },
+    },
   };
 }

@@ -1,5 +1,5 @@
 /** What people do in a run: a plan made from the seed beforehand, carried out whatever is done to the servers meanwhile. */
-import type { ParleyClient } from "../../client/index.ts";
+import type { ParleyClient, SendTarget } from "../../client/index.ts";
 import type { Random } from "../../mesh/random.ts";
 import type { SimDevice, Way } from "./device.ts";
 import type { World } from "./world.ts";
@@ -144,10 +144,15 @@ export class Workload {
     else this.#trespass(device, how);
   }
 
-  #send(device: SimDevice, id: string): void {
+  /** How its device writes to the conversation. */
+  target(device: SimDevice, id: string): SendTarget {
     const [, first = "", second = ""] = id.split(":");
-    if (!id.startsWith("d:")) return device.send({ conversation: id }, id);
-    device.send({ user: first === device.userId ? second : first }, id);
+    if (!id.startsWith("d:")) return { conversation: id };
+    return { user: first === device.userId ? second : first };
+  }
+
+  #send(device: SimDevice, id: string): void {
+    device.send(this.target(device, id), id);
   }
 
   #burst(device: SimDevice, id: string, count: number): void {
