@@ -68,6 +68,8 @@ export interface EdgeParts {
 }
 
 export interface EdgeServer {
+  /** Serves a connection that was accepted elsewhere, besides those that it accepts where it listens. */
+  serve(socket: Duplex): void;
   /** Resolves with the port that it listens on. */
   listen(host: string, port: number): Promise<number>;
   /**
@@ -170,6 +172,10 @@ class Edge implements EdgeServer {
     server.on("request", (request, response) => this.#answer(request, response));
     server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
     return server;
+  }
+
+  serve(socket: Duplex): void {
+    this.#server.emit("connection", socket);
   }
 
   listen(host: string, port: number): Promise<number> {

@@ -13,6 +13,7 @@ export type { GatewayConfig } from "./config.ts";
 export { readEdge, readMedia } from "./edge-config.ts";
 export { createEdgeServer, edgeConfig } from "./http.ts";
 export type { EdgeConfig, EdgeServer } from "./http.ts";
+export type { ImageReader } from "./image.ts";
 export { createMedia, mediaLimits } from "./media.ts";
 export type { MediaLimits } from "./media.ts";
 export { createPage, pageConfig } from "./page-config.ts";

@@ -19,7 +19,7 @@ import { bearerToken } from "./auth.ts";
 import { readBody } from "./body.ts";
 import { isOwnDirect } from "./destination.ts";
 import { createImageReader, imageLimits, imageTypes } from "./image.ts";
-import type { Found, ImageLimits } from "./image.ts";
+import type { Found, ImageLimits, ImageReader } from "./image.ts";
 import type { Authenticator } from "./ports.ts";
 import { Places, Quota } from "./quota.ts";
 
@@ -62,8 +62,9 @@ export function createMedia(
   surroundings: Surroundings,
   auth: Authenticator,
   limits: MediaLimits = mediaLimits,
+  images: ImageReader = createImageReader(limits.image),
 ): MediaHandler {
-  const media = new Media(surroundings, auth, limits);
+  const media = new Media(surroundings, auth, limits, images);
   return async (request, response) => {
     try {
       await media.handle(request, response);
@@ -90,17 +91,22 @@ class Media {
   readonly #surroundings: Surroundings;
   readonly #auth: Authenticator;
   readonly #limits: MediaLimits;
-  readonly #images: ReturnType<typeof createImageReader>;
+  readonly #images: ImageReader;
   readonly #quota: Quota;
   readonly #userUploads: Places;
   readonly #uploads: Places;
 
-  constructor(surroundings: Surroundings, auth: Authenticator, limits: MediaLimits) {
+  constructor(
+    surroundings: Surroundings,
+    auth: Authenticator,
+    limits: MediaLimits,
+    images: ImageReader,
+  ) {
     this.#storage = createClient(StorageService, surroundings.transport(StorageService));
     this.#surroundings = surroundings;
     this.#auth = auth;
     this.#limits = limits;
-    this.#images = createImageReader(limits.image);
+    this.#images = images;
     this.#quota = new Quota(surroundings.clock, limits.requestsPerSecond, limits.requestsBurst);
     this.#userUploads = new Places(limits.uploadsPerUserMax);
     this.#uploads = new Places(limits.uploadsMax);

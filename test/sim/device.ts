@@ -1,6 +1,7 @@
 /** A user's device: the SDK as apps use it, over simulated sockets, and everything that its app was told, one life after the other. */
 import { Availability, MemoryStore, ParleyClient } from "../../client/index.ts";
 import type {
+  Attachment,
   ConversationView,
   Record as LogRecord,
   SendHandle,
@@ -8,7 +9,9 @@ import type {
   WebSocketConstructor,
 } from "../../client/index.ts";
 import type { DeviceLog, SeenCursor, SeenRecord } from "../support/checker.ts";
+import { tokenOf } from "./edge.ts";
 import type { Host } from "./host.ts";
+import { fetchOver } from "./http.ts";
 import { SimWebSocket } from "./sockets.ts";
 import type { World } from "./world.ts";
 
@@ -33,6 +36,9 @@ export interface SeenPresence {
 }
 
 const everything = 1_000_000;
+/** How it gets its messages: pushed over a WebSocket or a stream, by polls that wait, or by asking again and again. */
+export type Way = "websocket" | "connect" | "poll" | "pull";
+const noHttp = () => Promise.reject(new Error("there is no HTTP in this world"));
 
 /** From one start of the app to its end. */
 export class Life {
@@ -65,6 +71,7 @@ export class Life {
 export class SimDevice {
   readonly userId: string;
   readonly deviceId: string;
+  readonly way: Way;
   readonly sendings: Sending[] = [];
   readonly lives: Life[] = [];
   /** How long it takes over a message that came. */
@@ -80,8 +87,9 @@ export class SimDevice {
   #life: Life;
   #sent = 0;
 
-  constructor(world: World, userId: string, deviceId: string) {
+  constructor(world: World, userId: string, deviceId: string, way: Way) {
     this.#world = world;
+    this.way = way;
     this.userId = userId;
     this.deviceId = deviceId;
     this.#life = this.#begin();
@@ -162,19 +170,25 @@ export class SimDevice {
     );
   }
 
-  send(to: SendTarget, conversationId: string): void {
+  /** Undefined where it cannot. */
+  send(
+    to: SendTarget,
+    conversationId: string,
+    attachments: readonly Attachment[] = [],
+  ): Sending | undefined {
+    let sending: Sending | undefined;
     this.does((client) => {
       const text = `${this.name} ${(this.#sent += 1)}`.padEnd(this.textBytes, ".");
       this.note(`sends "${brief(text)}" into ${conversationId}`);
       let handle: SendHandle;
       try {
-        handle = client.send(to, text);
+        handle = client.send(to, { text, attachments });
       } catch (error) {
         this.note(`"${brief(text)}" was refused: ${String(error)}`);
         return;
       }
       const { userId, deviceId } = this;
-      const sending: Sending = {
+      sending = {
         userId,
         deviceId,
         conversationId,
@@ -188,6 +202,7 @@ export class SimDevice {
       this.sendings.push(sending);
       this.#follow(sending, handle);
     });
+    return sending;
   }
 
   /**
@@ -245,22 +260,27 @@ export class SimDevice {
       edge: () => world.anyGateway(host),
     };
     const webSocket: WebSocketConstructor = class extends SimWebSocket {
-      constructor() {
-        super(net);
+      constructor(url: string) {
+        super(net, url);
       }
     };
+    const { wide = false } = world.options;
     const client = new ParleyClient({
       url: "http://gateway",
       deviceId: this.deviceId,
-      token: this.userId,
-      transport: "websocket",
+      token: wide ? tokenOf(this.userId, "") : this.userId,
+      transport: this.way === "pull" ? "poll" : this.way,
       historyOnSync: everything,
       webSocket: world.options.patch?.socket?.(webSocket) ?? webSocket,
-      fetch: () => Promise.reject(new Error("there is no HTTP in this world")),
+      fetch: wide ? fetchOver(net) : noHttp,
       clock: host.clock,
       random: host.random,
       store: this.#store,
-      limits: { backoffCapMs: 2_000 },
+      limits: {
+        backoffCapMs: 2_000,
+        streamSilenceMs: 12_000,
+        pollMs: this.way === "pull" ? 0 : 10_000,
+      },
     });
     const life = new Life(number, host, client);
     this.lives.push(life);

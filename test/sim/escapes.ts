@@ -37,6 +37,16 @@ function guarded<A extends unknown[], R>(what: string, platform: (...args: A) =>
   return (...args: A): R => (isOfWorld() ? escaped(what) : platform(...args));
 }
 
+const library = /node_modules[/\\]@connectrpc[/\\]/;
+
+/** Of a call's deadline Connect's library says how long it is off; the services have a clock for what they do. */
+function now(): number {
+  if (within.getStore() !== true) return kept.now();
+  const [, , caller = ""] = new Error().stack?.split("\n").slice(0, 3) ?? [];
+  const host = currentHost();
+  return host !== undefined && library.test(caller) ? host.clock.now() : escaped("Date.now");
+}
+
 /** As ever where it is told what time is meant. */
 const TimelessDate = new Proxy(Date, {
   construct(target, args: []) {
@@ -60,7 +70,7 @@ function clear(timer: NodeJS.Timeout | SimTimer | undefined): void {
 }
 
 export async function withoutEscapes<T>(run: () => Promise<T>): Promise<T> {
-  Object.assign(Date, { now: guarded("Date.now", kept.now) });
+  Object.assign(Date, { now });
   Object.assign(Math, { random: guarded("Math.random", kept.random) });
   Object.assign(globalThis, {
     Date: TimelessDate,

@@ -1,10 +1,11 @@
 /** `npm run sim`: replays a seed, or runs as many seeds as the time or the count allows, and says what was found. */
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type Finding, type PromiseId, reportOf } from "../support/checker.ts";
+import type { ActKind } from "./acts.ts";
 import { coverageOf, startCoverage } from "./coverage.ts";
 import { type FaultKind, isFaultKind, named } from "./faults.ts";
 import { run } from "./run.ts";
-import { scenarioOf, type StoreKind, stores } from "./scenario.ts";
+import { scenarioOf, type StoreKind, stores, type WorldKind, worlds } from "./scenario.ts";
 import { shrink } from "./shrink.ts";
 import { inWorkers } from "./workers.ts";
 
@@ -15,6 +16,7 @@ interface Flags {
   readonly steps: number;
   readonly kinds?: FaultKind[];
   readonly store?: StoreKind;
+  readonly world: WorldKind;
   readonly trace?: boolean;
   readonly log?: boolean;
   readonly coverage?: boolean;
@@ -48,6 +50,11 @@ const command = new Command("sim")
   .option("--steps <n>", "how much people do in one run", whole, 60)
   .option("--kinds <list>", "no other faults but these, comma-separated", kindsOf)
   .addOption(new Option("--store <kind>", "no other store but this").choices(stores))
+  .addOption(
+    new Option("--world <kind>", "devices have WebSockets alone, or all ways that there are")
+      .choices(worlds)
+      .default("narrow"),
+  )
   .option("--trace", "prints everything that devices see and that is done to the world")
   .option("--log", "prints what processes log, too")
   .option("--coverage", "tells which branches of the services were taken")
@@ -55,9 +62,10 @@ const command = new Command("sim")
   .option("--no-shrink", "what breaks a promise is not looked for with fewer faults");
 command.parse();
 const flags = command.opts<Flags>();
-const { steps, kinds, store } = flags;
+const { steps, kinds, store, world } = flags;
 const options = {
   steps,
+  world,
   ...(kinds === undefined ? {} : { kinds }),
   ...(store === undefined ? {} : { store }),
 };
@@ -66,6 +74,7 @@ const begunMs = performance.now();
 const endMs = flags.minutes === undefined ? Infinity : begunMs + flags.minutes * 60_000;
 const count = flags.count ?? (flags.minutes === undefined ? 1 : Infinity);
 const injected = new Map<FaultKind, number>();
+const acts = new Map<ActKind, number>();
 const runsOver = new Map<StoreKind, number>();
 /** In how many runs, of those that not every run checks. */
 const also = new Map<PromiseId, number>();
@@ -96,6 +105,7 @@ async function one(seed: number): Promise<void> {
     });
     for (const [kind, times] of result.injected)
       injected.set(kind, (injected.get(kind) ?? 0) + times);
+    for (const [kind, times] of result.acts) acts.set(kind, (acts.get(kind) ?? 0) + times);
     const { store: kept } = scenario;
     runsOver.set(kept, (runsOver.get(kept) ?? 0) + 1);
     for (const promise of result.checked) also.set(promise, (also.get(promise) ?? 0) + 1);
@@ -140,6 +150,8 @@ console.log(
       .map(([kind, times]) => `${kind} ${times}`)
       .join(", "),
 );
+if (acts.size > 0)
+  console.log(`besides: ${[...acts].map(([kind, times]) => `${kind} ${times}`).join(", ")}`);
 console.log("stores: " + [...runsOver].map(([kind, runs]) => `${kind} ${runs}`).join(", "));
 const checkedIn = [...also]
   .toSorted()

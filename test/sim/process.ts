@@ -6,10 +6,9 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import { delivery } from "../../delivery/main.ts";
 import type { Gateway } from "../../gateway/index.ts";
 import { createGateway, gatewayConfig } from "../../gateway/index.ts";
-import type { Authenticator } from "../../gateway/index.ts";
 import type { Directory, ServiceName } from "../../mesh/directory.ts";
 import { EnvReader } from "../../mesh/env.ts";
-import { unauthenticated, unavailable } from "../../mesh/errors.ts";
+import { unavailable } from "../../mesh/errors.ts";
 import { Handlers } from "../../mesh/handlers.ts";
 import { Identity } from "../../mesh/identity.ts";
 import type { Running, Surroundings } from "../../mesh/lifecycle.ts";
@@ -25,8 +24,9 @@ import { PresenceService } from "../../proto/gen/parley/presence/v1/presence_pb.
 import { SessionService } from "../../proto/gen/parley/session/v1/session_pb.ts";
 import { StorageService } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { session } from "../../session/main.ts";
-import { createStorage, type MediaStore } from "../../storage/index.ts";
+import { createStorage } from "../../storage/index.ts";
 import type { Callee } from "./calls.ts";
+import { simAuth, SimEdge } from "./edge.ts";
 import type { Host } from "./host.ts";
 import { SimLinks } from "./links.ts";
 import type { Edge } from "./sockets.ts";
@@ -37,27 +37,15 @@ const serviceCloseMs = 6_000;
 const closeAllMs = 8_000;
 const drainLateMs = 1_000;
 const graceMs = 1_000;
+const edgeCloseMs = graceMs + 500;
 
 interface Made {
   readonly running: Running<DescService>;
   drain?(boundMs: number): Promise<unknown>;
 }
 
-/** The token is the user's id. */
-const auth: Authenticator = {
-  verify: (token) =>
-    /^[a-z0-9]+$/.test(token)
-      ? Promise.resolve({ userId: token, expiresMs: Infinity, region: "" })
-      : Promise.reject(unauthenticated("the token is wrong")),
-};
-
 /** There are no certificates in this world. */
 const allLetIn = { ask: () => Promise.resolve({ t: "let in" as const }) };
-
-const noMedia = (): never => {
-  throw unavailable("there are no media in this world");
-};
-const media: MediaStore = { put: noMedia, get: noMedia, has: noMedia, remove: noMedia };
 
 export class SimProcess implements Callee, Edge {
   readonly service: ServiceName;
@@ -72,6 +60,7 @@ export class SimProcess implements Callee, Edge {
   #listens = false;
   #made: Made | undefined;
   #gateway: Gateway | undefined;
+  #edge: SimEdge | undefined;
   #standing: Standing | undefined;
   #stopped: Promise<void> | undefined;
   #gone = false;
@@ -124,6 +113,11 @@ export class SimProcess implements Callee, Edge {
     this.gateway.upgrade(request, socket, head);
   }
 
+  serve(socket: Duplex): void {
+    if (this.#edge === undefined) throw new Error(`${this.address} has no HTTP in this world`);
+    this.#edge.serve(socket);
+  }
+
   begin(): void {
     this.#begin().catch((error: unknown) => {
       if (!this.#closing.signal.aborted) this.#world.timeline.fail(error);
@@ -164,7 +158,10 @@ export class SimProcess implements Callee, Edge {
     const { patch } = this.#world.options;
     handlers.add(served, patch?.service?.(implementation, served, this) ?? implementation);
     this.#listens = true;
-    this.#ending.add("the edge", graceMs, () => Promise.resolve(void (this.#listens = false)));
+    this.#ending.add("the edge", edgeCloseMs, async () => {
+      this.#listens = false;
+      await this.#edge?.close(graceMs);
+    });
     this.#standing = new Standing(
       { directory, identity: this.#identity, admission: allLetIn, clock, random, log },
       {
@@ -199,12 +196,14 @@ export class SimProcess implements Callee, Edge {
         return by(delivery);
       case "storage": {
         const store = await this.#world.openStore(this, surroundings);
+        const media = this.#world.mediaOf(this.host);
         return { running: createStorage(surroundings, { store, media }) };
       }
       case "gateway": {
         const config = gatewayConfig(read);
-        const gateway = createGateway(surroundings, config, auth, directory.shards);
+        const gateway = createGateway(surroundings, config, simAuth, directory.shards);
         this.#gateway = gateway;
+        if (this.#world.options.wide) this.#edge = new SimEdge(surroundings, gateway);
         return {
           running: gateway,
           drain: (boundMs) => gateway.drain(boundMs),

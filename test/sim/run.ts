@@ -8,6 +8,7 @@ import {
   type SeenCursor,
 } from "../support/checker.ts";
 import { checkAftermath, checkNoFalseOffline, checkPresence, checkPrompt } from "./checks.ts";
+import { type ActKind, Acts } from "./acts.ts";
 import type { Sending } from "./device.ts";
 import { withoutEscapes } from "./escapes.ts";
 import { type Fault, type FaultKind, Faults, named } from "./faults.ts";
@@ -29,6 +30,7 @@ export interface RunResult {
   readonly digest: string;
   readonly findings: readonly Finding[];
   readonly injected: ReadonlyMap<FaultKind, number>;
+  readonly acts: ReadonlyMap<ActKind, number>;
   readonly events: number;
   readonly virtualMs: number;
   readonly acked: number;
@@ -42,6 +44,8 @@ const recoverMs = 120_000;
 const settleMs = 12_000;
 /** A message is at every device that is live within so long. */
 const pushMs = 3_000;
+/** Or so long, where some ask for it, each time over a new connection. */
+const polledMs = 10_000;
 /** From a device's end to "offline": two heartbeats, a sweep, the grace, and then some. */
 const offlineMs = 32_000;
 const answerMs = 30_000;
@@ -57,6 +61,7 @@ class Run {
   readonly #world: World;
   readonly #workload: Workload;
   readonly #faults: Faults;
+  readonly #acts: Acts | undefined;
   readonly #findings: Finding[] = [];
   readonly #checked: PromiseId[] = [];
 
@@ -68,6 +73,7 @@ class Run {
     this.#world.timeline.onNote = trace;
     this.#workload = new Workload(this.#world, scenario.people);
     this.#faults = new Faults(this.#world);
+    if (scenario.acts !== undefined) this.#acts = new Acts(this.#world, this.#workload);
   }
 
   async run(): Promise<RunResult> {
@@ -84,6 +90,7 @@ class Run {
       toMs: beganMs + scenario.horizonMs,
     });
     this.#faults.arm(faults.map((fault) => ({ ...fault, atMs: beganMs + fault.atMs })));
+    this.#acts?.arm(scenario.acts ?? [], beganMs);
     await timeline.runUntil(beganMs + scenario.horizonMs);
     await this.#aftermath();
     timeline.note(`${timeline.events} events`);
@@ -96,6 +103,7 @@ class Run {
       virtualMs: timeline.nowMs,
       acked: this.#sendings.filter(({ seq }) => seq !== undefined).length,
       checked: this.#checked,
+      acts: this.#acts?.done ?? new Map(),
     };
   }
 
@@ -128,7 +136,10 @@ class Run {
     const open = (): Sending[] =>
       this.#sendings.filter(({ seq, failed }) => seq === undefined && !failed);
     const well = (): boolean =>
-      this.#ready && devices.every(({ live }) => live) && open().length === 0;
+      this.#ready &&
+      devices.every(({ live }) => live) &&
+      open().length === 0 &&
+      this.#acts?.over !== false;
     if (!(await this.#until(recoverMs, well))) {
       for (const one of this.#world.processes)
         if (!one.ends)
@@ -160,7 +171,7 @@ class Run {
   }
 
   #addOf(promise: PromiseId, findings: readonly Finding[]): void {
-    this.#checked.push(promise);
+    if (!this.#checked.includes(promise)) this.#checked.push(promise);
     this.#add(findings);
   }
 
@@ -179,7 +190,8 @@ class Run {
           .map(({ name }) => `${name} did not get "${text}", ${conversationId} #${seq}`);
       });
     const begunMs = timeline.nowMs;
-    if (!(await this.#until(pushMs, () => lacking().length === 0)))
+    const boundMs = this.#acts === undefined ? pushMs : polledMs;
+    if (!(await this.#until(boundMs, () => lacking().length === 0)))
       for (const what of lacking())
         this.#found(
           "P6",
@@ -191,11 +203,15 @@ class Run {
   #checkPrompt(): void {
     const { injected, devicesHit } = this.#faults;
     const kinds = [...injected.keys()];
-    if (kinds.length === 0 || this.#options.scenario.store === "cassandra in trouble") return;
+    const { operator, floods } = this.#acts ?? {};
+    const isHarmed = kinds.length > 0 || (floods?.count ?? 0) > 0;
+    if (!isHarmed || this.#options.scenario.store === "cassandra in trouble") return;
+    // As a stop of a process, which is a fault.
+    if ((operator?.rolled ?? 0) > 0) return;
     const { devices, registry } = this.#world;
     if (kinds.every((kind) => kind.startsWith("device-")))
       this.#addOf("P9", checkPrompt("P9", devices, devicesHit));
-    if (kinds.every((kind) => kind === "registry-away") && !registry.wentUnheard)
+    if (kinds.length > 0 && kinds.every((kind) => kind === "registry-away") && !registry.wentUnheard)
       this.#addOf("P10", checkPrompt("P10", devices, devicesHit));
   }
 
@@ -224,6 +240,11 @@ class Run {
     }
     let failure: unknown;
     let answered = false;
+    if (this.#acts !== undefined) {
+      this.#addOf("P9", this.#acts.floods.check());
+      for (const fetched of this.#acts.images.check())
+        asked.push(fetched.then((findings) => this.#add(findings)));
+    }
     Promise.all(asked).then(
       () => (answered = true),
       (error: unknown) => (failure = error),

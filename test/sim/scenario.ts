@@ -1,8 +1,10 @@
 /** What a seed stands for: how many processes and people, how the network is, and the harm that is done. */
 import type { Random } from "../../mesh/random.ts";
 import { seededRandom } from "../../mesh/random.ts";
+import type { Act } from "./acts.ts";
 import { type Fault, type FaultKind, faultKinds, faultsOf } from "./faults.ts";
 import { overCassandra } from "./store/world.ts";
+import { widened } from "./wide.ts";
 import { type People, peopleOf } from "./workload.ts";
 import type { WorldOptions } from "./world.ts";
 
@@ -14,6 +16,8 @@ export interface Scenario {
   readonly operations: number;
   readonly horizonMs: number;
   readonly faults: readonly Fault[];
+  /** Of a wide world. */
+  readonly acts?: readonly Act[];
   /** At the end some people leave, and the others must be told. */
   readonly leaves: boolean;
   readonly store: StoreKind;
@@ -23,7 +27,13 @@ export interface Scenario {
 export const stores = ["memory", "cassandra", "cassandra in trouble"] as const;
 export type StoreKind = (typeof stores)[number];
 
+/** Devices have WebSockets alone, or all ways that there are, and operators have a hand in it. */
+export const worlds = ["narrow", "wide"] as const;
+export type WorldKind = (typeof worlds)[number];
+
 export interface ScenarioOptions {
+  /** Narrow, if not told. */
+  readonly world?: WorldKind;
   /** Instead of what the seed says. */
   readonly store?: StoreKind;
   /** How much people do; the time is in proportion. */
@@ -37,8 +47,13 @@ const between = (random: Random, least: number, most: number): number =>
 
 export function scenarioOf(
   seed: number,
-  { steps = 60, kinds, store }: ScenarioOptions = {},
+  { world = "narrow", ...options }: ScenarioOptions = {},
 ): Scenario {
+  const narrow = narrowOf(seed, options);
+  return world === "narrow" ? narrow : widened(narrow);
+}
+
+function narrowOf(seed: number, { steps = 60, kinds, store }: ScenarioOptions): Scenario {
   const random = seededRandom(seed);
   const people = peopleOf(random, between(random, 3, 5));
   const operations = between(random, Math.ceil(steps / 2), steps);

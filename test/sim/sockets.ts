@@ -14,6 +14,8 @@ export interface Edge {
   readonly host: Host;
   readonly listening: boolean;
   upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void;
+  /** Takes a connection of HTTP. */
+  serve(socket: Duplex): void;
 }
 
 /** The gateway's end. */
@@ -74,7 +76,7 @@ export interface DeviceNet {
   readonly network: Network;
   readonly host: Host;
   /** Where it is sent; undefined: the name leads nowhere. */
-  readonly edge: () => Edge | undefined;
+  readonly edge: (url: URL) => Edge | undefined;
   /** How long it takes over one message that came: a slow device reads slowly. */
   readonly readMs: () => number;
 }
@@ -96,10 +98,10 @@ export class SimWebSocket implements WebSocketLike {
   /** Bytes that were read and that the gateway's end was not told of. */
   #unsaid = 0;
 
-  constructor(net: DeviceNet) {
+  constructor(net: DeviceNet, url: string) {
     this.#net = net;
     const { network, host } = net;
-    const edge = net.edge();
+    const edge = net.edge(new URL(url));
     if (edge === undefined) {
       network.timeline.in(1, () => host.hears(() => this.#closed(1006, "")));
       return;

@@ -1,7 +1,7 @@
 /** What people do in a run: a plan made from the seed beforehand, carried out whatever is done to the servers meanwhile. */
-import type { ParleyClient } from "../../client/index.ts";
+import type { ParleyClient, SendTarget } from "../../client/index.ts";
 import type { Random } from "../../mesh/random.ts";
-import type { SimDevice } from "./device.ts";
+import type { SimDevice, Way } from "./device.ts";
 import type { World } from "./world.ts";
 
 export interface People {
@@ -13,6 +13,8 @@ export interface People {
   readonly silentMembers: number;
   /** How often several messages at once are sent, of all that is done. */
   readonly bursts?: number;
+  /** How devices get their messages, by "user/device"; those that are not named have a WebSocket. */
+  readonly ways?: ReadonlyMap<string, Way>;
   /** What each message has at least. */
   readonly textBytes?: number;
 }
@@ -59,9 +61,12 @@ export class Workload {
     const { users, devices, groups, silentMembers, textBytes = 0 } = this.#people;
     for (const userId of users) {
       for (const deviceId of devices.get(userId) ?? []) {
-        const device = this.#world.device(userId, deviceId);
+        const way = this.#people.ways?.get(`${userId}/${deviceId}`);
+        const device = this.#world.device(userId, deviceId, way);
         device.textBytes = textBytes;
-        device.watches = users.filter((other) => other !== userId);
+        // Of presence a device that polls is told when it asks, and no more.
+        if (way !== "poll" && way !== "pull")
+          device.watches = users.filter((other) => other !== userId);
         this.#world.timeline.in(this.#random.unit() * 500, () => device.connect());
         this.#reads(device);
       }
@@ -139,10 +144,15 @@ export class Workload {
     else this.#trespass(device, how);
   }
 
-  #send(device: SimDevice, id: string): void {
+  /** How its device writes to the conversation. */
+  target(device: SimDevice, id: string): SendTarget {
     const [, first = "", second = ""] = id.split(":");
-    if (!id.startsWith("d:")) return device.send({ conversation: id }, id);
-    device.send({ user: first === device.userId ? second : first }, id);
+    if (!id.startsWith("d:")) return { conversation: id };
+    return { user: first === device.userId ? second : first };
+  }
+
+  #send(device: SimDevice, id: string): void {
+    device.send(this.target(device, id), id);
   }
 
   #burst(device: SimDevice, id: string, count: number): void {

@@ -8,11 +8,12 @@ import type { SettingValues } from "../../mesh/env.ts";
 import type { Surroundings } from "../../mesh/lifecycle.ts";
 import type { Random } from "../../mesh/random.ts";
 import { seededRandom } from "../../mesh/random.ts";
-import { openMemoryStore, type Store } from "../../storage/index.ts";
-import { SimDevice } from "./device.ts";
+import { type MediaStore, openMemoryStore, type Store } from "../../storage/index.ts";
+import { SimDevice, type Way } from "./device.ts";
 import { SimEtcd } from "./etcd.ts";
 import { Host } from "./host.ts";
 import type { LinkParts } from "./links.ts";
+import { SimMedia, withoutMedia } from "./media.ts";
 import { Network, type Settings as NetworkSettings } from "./network.ts";
 import type { Patch } from "./patch.ts";
 import { SimProcess } from "./process.ts";
@@ -37,6 +38,8 @@ export interface WorldOptions {
   /** Every message between processes is encoded and decoded. */
   readonly wire: boolean;
   readonly settings: SettingValues;
+  /** There is HTTP, with images, besides WebSockets. */
+  readonly wide?: boolean;
   readonly store?: StoreFactory;
   /** What is broken on purpose. */
   readonly patch?: Patch;
@@ -52,6 +55,7 @@ export class World {
   readonly devices: SimDevice[] = [];
   readonly internalErrors: string[] = [];
   readonly registry: SimEtcd;
+  readonly media: SimMedia | undefined;
   /** Where takeovers may be torn. */
   tearing: Tearing | undefined;
   readonly #openStore: OpenStore;
@@ -62,6 +66,7 @@ export class World {
     this.options = options;
     this.network = new Network(this.timeline, this.chance("network"), options.network);
     this.registry = new SimEtcd(this);
+    this.media = options.wide === true ? new SimMedia(this.chance("media")) : undefined;
     this.#openStore = (options.store ?? memoryStore)(this);
     options.patch?.world?.(this);
   }
@@ -115,8 +120,8 @@ export class World {
     return host;
   }
 
-  device(userId: string, deviceId: string): SimDevice {
-    const device = new SimDevice(this, userId, deviceId);
+  device(userId: string, deviceId: string, way: Way = "websocket"): SimDevice {
+    const device = new SimDevice(this, userId, deviceId, way);
     this.devices.push(device);
     return device;
   }
@@ -145,6 +150,10 @@ export class World {
   anyGateway(host: Host): SimProcess | undefined {
     const all = this.processes.filter((one) => one.service === "gateway" && one.listening);
     return all[Math.floor(host.random.unit() * all.length)];
+  }
+
+  mediaOf(host: Host): MediaStore {
+    return this.media?.of(host) ?? withoutMedia;
   }
 
   openStore(process: SimProcess, surroundings: Surroundings): Promise<Store> {

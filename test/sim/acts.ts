@@ -1,0 +1,79 @@
+/** What else is done in a wide world, besides what people write: images, floods, and what operators do. A list made from the seed beforehand. */
+import type { Random } from "../../mesh/random.ts";
+import { Floods } from "./floods.ts";
+import { Images } from "./images.ts";
+import { Operator } from "./operator.ts";
+import type { Workload } from "./workload.ts";
+import type { World } from "./world.ts";
+
+export const actKinds = ["moves a shard", "rolls", "sends an image", "floods"] as const;
+export type ActKind = (typeof actKinds)[number];
+
+export interface Act {
+  readonly kind: ActKind;
+  readonly atMs: number;
+  /** Who and what it is about: numbers from 0 to 1. */
+  readonly who: readonly [number, number, number];
+}
+
+export function actsOf(random: Random, count: number, toMs: number): Act[] {
+  return Array.from({ length: count }, () => {
+    const dice = random.unit();
+    // A rolling restart of all of a service is much at once.
+    const kind: ActKind =
+      dice < 0.35
+        ? "moves a shard"
+        : dice < 0.75
+          ? "sends an image"
+          : dice < 0.9
+            ? "floods"
+            : "rolls";
+    return {
+      kind,
+      atMs: Math.round(500 + random.unit() * (toMs - 500)),
+      who: [random.unit(), random.unit(), random.unit()] as const,
+    };
+  });
+}
+
+export class Acts {
+  readonly done = new Map<ActKind, number>();
+  readonly images: Images;
+  readonly floods: Floods;
+  readonly operator: Operator;
+  readonly #world: World;
+
+  constructor(world: World, workload: Workload) {
+    this.#world = world;
+    this.images = new Images(world, workload);
+    this.floods = new Floods(world);
+    this.operator = new Operator(world);
+  }
+
+  arm(acts: readonly Act[], fromMs: number): void {
+    for (const act of acts)
+      this.#world.timeline.at(fromMs + act.atMs, () => {
+        if (!this.#do(act)) return;
+        this.done.set(act.kind, (this.done.get(act.kind) ?? 0) + 1);
+      });
+  }
+
+  /** Whether nothing of it goes on. */
+  get over(): boolean {
+    return !this.operator.rolling && this.images.over;
+  }
+
+  /** False where there is nobody to do it. */
+  #do({ kind, who }: Act): boolean {
+    switch (kind) {
+      case "moves a shard":
+        return this.operator.moveShard(who);
+      case "rolls":
+        return this.operator.roll(who[0]);
+      case "sends an image":
+        return this.images.send(who);
+      case "floods":
+        return this.floods.begin(who);
+    }
+  }
+}
