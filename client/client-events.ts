@@ -75,6 +75,8 @@ export interface ClientEvents {
   /** All that happened before is known now. */
   synced: { readonly conversations: number };
   gap: GapEvent;
+  /** The server was restored from a backup: all records are to be forgotten, and come anew as to a new device. */
+  anew: { readonly why: string };
   /** Something may have been missed, and is being looked for. */
   resync: { readonly why: string };
   /** Something went wrong that no call reports. */

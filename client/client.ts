@@ -84,7 +84,8 @@ export class ParleyClient {
       underWay: (conversation) => this.#sender.underWay(conversation),
       unknown: () => this.#syncer.soon(),
     });
-    this.#syncer = new Syncer({ ...parts, inbox: this.#inbox });
+    const again = (why: string): void => this.#dialer.again(why);
+    this.#syncer = new Syncer({ ...parts, inbox: this.#inbox, again });
     this.#sender = new Sender({ requests, keeper, clock, random }, limits, {
       me,
       headOf: (conversation) => this.#inbox.headOf(conversation),
@@ -308,7 +309,7 @@ export class ParleyClient {
         this.#keeper.put(deviceKey, () => encodeText(this.#deviceId), true);
       }
       this.#dialer.prefer(kept.transport);
-      this.#syncer.restore(kept.syncToken);
+      this.#syncer.restore(kept);
       this.#inbox.restore(kept.conversations);
       this.#sender.restore(kept.sends);
       this.#loaded = true;

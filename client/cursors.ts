@@ -108,6 +108,12 @@ export class Cursors {
     plan.readSeq = Math.max(plan.readSeq, plan.toldReadSeq);
   }
 
+  /** Of all conversations. */
+  anew(): void {
+    this.#plans.clear();
+    this.#dirty.clear();
+  }
+
   forget(conversation: string): void {
     this.#dirty.delete(conversation);
   }

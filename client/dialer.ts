@@ -67,6 +67,11 @@ export class Dialer {
     this.#dispatch({ t: "stop", why });
   }
 
+  /** Ends the link, and comes back after a moment. */
+  again(why: string): void {
+    this.#closed(closing(0, why));
+  }
+
   send(frames: readonly ClientFrame[]): void {
     this.#link?.send(frames);
   }

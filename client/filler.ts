@@ -30,7 +30,7 @@ export class Filler {
   readonly #limits: TimelineLimits;
   readonly #hooks: FillerHooks;
   /** Conversations that wait for a moment or for their turn, or are being filled. */
-  readonly #known = new Set<string>();
+  readonly #known = new Set<Timeline>();
   readonly #ready: Timeline[] = [];
   #running = 0;
 
@@ -50,15 +50,15 @@ export class Filler {
 
   /** Looks soon whether something is still missing, and fetches it. */
   look(timeline: Timeline): void {
-    if (this.#known.has(timeline.id) || missing(timeline, this.#limits) === undefined) return;
-    this.#known.add(timeline.id);
+    if (this.#known.has(timeline) || missing(timeline, this.#limits) === undefined) return;
+    this.#known.add(timeline);
     this.#settle(timeline, 0);
   }
 
   #settle(timeline: Timeline, waitedMs: number): void {
     this.#clock.after(this.#settleMs, () => {
       const waited = waitedMs + this.#settleMs;
-      if (missing(timeline, this.#limits) === undefined) this.#known.delete(timeline.id);
+      if (missing(timeline, this.#limits) === undefined) this.#known.delete(timeline);
       else if (this.#hooks.underWay(timeline.id) && waited < ownSendsMs) {
         this.#settle(timeline, waited);
       } else {
@@ -89,7 +89,7 @@ export class Filler {
     } catch (error) {
       // The next link looks for holes again.
       if (!this.#hooks.live()) {
-        this.#known.delete(timeline.id);
+        this.#known.delete(timeline);
         return;
       }
       const final = error instanceof ConnectError && finalCodes.has(error.code);
@@ -97,7 +97,7 @@ export class Filler {
       else this.#hooks.failed(error);
       delayMs = againMs;
     }
-    if (missing(timeline, this.#limits) === undefined) this.#known.delete(timeline.id);
+    if (missing(timeline, this.#limits) === undefined) this.#known.delete(timeline);
     else if (delayMs > 0) {
       this.#clock.after(delayMs, () => {
         this.#ready.push(timeline);

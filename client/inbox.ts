@@ -88,6 +88,15 @@ export class Inbox {
     }
   }
 
+  /** Nothing is known any more, nor kept. */
+  anew(): void {
+    const { cursors, keeper } = this.#parts;
+    for (const id of this.#timelines.keys()) keeper.put(conversationKey(id), () => undefined);
+    for (const known of [this.#timelines, this.#touched, this.#changed]) known.clear();
+    this.#kept = 0;
+    cursors.anew();
+  }
+
   get size(): number {
     return this.#timelines.size;
   }
@@ -259,8 +268,9 @@ export class Inbox {
 
   #deliver(timeline: Timeline, outcome: Outcome, keptBefore = timeline.kept.length): void {
     const { events, cursors } = this.#parts;
-    const me = this.#parts.me();
-    const conversationId = timeline.id;
+    const [me, conversationId] = [this.#parts.me(), timeline.id];
+    // An answer from before it was forgotten.
+    if (this.#timelines.get(conversationId) !== timeline) return;
     const wrote = new Map<string, number>();
     this.#touch(timeline);
     this.#boundKept(timeline, keptBefore);

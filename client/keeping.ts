@@ -9,6 +9,7 @@ import { newTimeline, type Timeline } from "./timeline.ts";
 export const deviceKey = "device";
 export const userKey = "user";
 export const syncKey = "sync";
+export const storeIdKey = "store-id";
 export const transportKey = "transport";
 const conversationPrefix = "conversation/";
 const sendPrefix = "send/";
@@ -69,6 +70,8 @@ export interface Kept {
   /** The one that was live last; "": none was. */
   transport: string;
   syncToken: Uint8Array<ArrayBuffer>;
+  /** Whose the token and the conversations are; "": the server did not tell. */
+  storeId: string;
   conversations: { timeline: Timeline; plan: CursorPlan }[];
   sends: { clientId: string; order: number; request: SendRequest }[];
 }
@@ -80,6 +83,7 @@ export function decodeKept(items: ReadonlyMap<string, Uint8Array>): Kept {
     userId: decodeText(items.get(userKey)),
     transport: decodeText(items.get(transportKey)),
     syncToken: new Uint8Array(items.get(syncKey) ?? []),
+    storeId: decodeText(items.get(storeIdKey)),
     conversations: [],
     sends: [],
   };

@@ -4,7 +4,7 @@ import type { Calls } from "./calls.ts";
 import type { ClientEvents } from "./client-events.ts";
 import type { Events } from "./events.ts";
 import type { Inbox } from "./inbox.ts";
-import { syncKey } from "./keeping.ts";
+import { encodeText, storeIdKey, syncKey, type Kept } from "./keeping.ts";
 import type { Settings } from "./options.ts";
 import { sync } from "./rpc.ts";
 import type { Keeper } from "./store.ts";
@@ -18,6 +18,8 @@ export interface SyncerParts {
   readonly keeper: Keeper;
   readonly inbox: Inbox;
   live(): boolean;
+  /** Ends the link, and begins another one. */
+  again(why: string): void;
 }
 
 /** A head sum that syncs do not explain is looked into that seldom, then more seldom still. */
@@ -29,6 +31,7 @@ const gatherMs = 200;
 export class Syncer {
   readonly #parts: SyncerParts;
   #token = new Uint8Array();
+  #storeId = "";
   /** No sync was complete yet: conversations begin with their newest records. */
   #initial = true;
   #synced = false;
@@ -53,9 +56,10 @@ export class Syncer {
     return this.#synced;
   }
 
-  restore(token: Uint8Array<ArrayBuffer>): void {
-    this.#token = token;
-    this.#initial = token.length === 0;
+  restore({ syncToken, storeId }: Pick<Kept, "syncToken" | "storeId">): void {
+    this.#token = syncToken;
+    this.#storeId = storeId;
+    this.#initial = syncToken.length === 0;
   }
 
   down(): void {
@@ -65,6 +69,7 @@ export class Syncer {
 
   /** One part of a sync, asked for or not. */
   take(response: SyncResponse): void {
+    if (!this.#fits(response.storeId)) return;
     for (const delta of response.conversations) this.#parts.inbox.delta(delta, this.#initial);
     this.#token = new Uint8Array(response.token);
     this.#parts.keeper.put(syncKey, () => this.#token);
@@ -74,6 +79,24 @@ export class Syncer {
     if (this.#synced) return;
     this.#synced = true;
     this.#parts.events.emit("synced", { conversations: this.#parts.inbox.size });
+  }
+
+  /** False: the server was restored from a backup since, and all that was known is forgotten and asked for anew, over another link. */
+  #fits(storeId: string): boolean {
+    if (storeId === "" || storeId === this.#storeId) return true;
+    const { keeper, inbox, events, again } = this.#parts;
+    const fits = this.#storeId === "";
+    this.#storeId = storeId;
+    keeper.put(storeIdKey, () => encodeText(storeId));
+    if (fits) return true;
+    this.#token = new Uint8Array();
+    this.#initial = true;
+    keeper.put(syncKey, () => this.#token);
+    inbox.anew();
+    const why = "the server was restored from a backup: what was known is asked for anew";
+    events.emit("anew", { why });
+    again(why);
+    return false;
   }
 
   /** So many records were pushed: now and then the token is renewed, so that a resume stays cheap. */

@@ -45,6 +45,8 @@ export interface SyncPage {
   readonly deltas: readonly RawDelta[];
   readonly token: Uint8Array;
   readonly complete: boolean;
+  /** Empty: not known. */
+  readonly storeId: string;
 }
 
 export interface RawHistory {
@@ -56,19 +58,20 @@ export interface RawHistory {
 const decoded = (records: readonly Uint8Array[]): Record[] =>
   records.map((record) => fromBinary(RecordSchema, record));
 
-export function syncResponseOf({ deltas, token, complete }: SyncPage): SyncResponse {
+export function syncResponseOf({ deltas, token, complete, storeId }: SyncPage): SyncResponse {
   const conversations = deltas.map(({ conversation, records, left }): ConversationDelta => ({
     $typeName: "parley.v1.ConversationDelta",
     conversation,
     records: decoded(records),
     left,
   }));
-  return { $typeName: "parley.v1.SyncResponse", conversations, token, complete };
+  return { $typeName: "parley.v1.SyncResponse", conversations, token, complete, storeId };
 }
 
 /** A SyncResponse's bytes, the records spliced in as they are. */
-export function encodeSyncPage({ deltas, token, complete }: SyncPage): Uint8Array {
+export function encodeSyncPage({ deltas, token, complete, storeId }: SyncPage): Uint8Array {
   const writer = new WireWriter();
+  if (storeId !== "") writer.bytes(4, Buffer.from(storeId));
   writer.uint(3, complete ? 1 : 0);
   if (token.length > 0) writer.bytes(2, token);
   for (const { conversation, records, left } of deltas.toReversed()) {
@@ -134,7 +137,7 @@ export class Reads {
   ): AsyncGenerator<SyncPage, undefined> {
     const perConversation = Math.min(recordsPerConversation, recordsPerConversationMax);
     const options = signal ? { timeoutMs: readMs, signal } : { timeoutMs: readMs };
-    const { rows, erased } = await this.#storage.listIndex({ userId }, options);
+    const { rows, erased, storeId } = await this.#storage.listIndex({ userId }, options);
     if (erased) throw unauthenticated("the data of this user were erased: there is no way back");
     const plan = new SyncPlan(knownRows(rows), token);
     let at = 0;
@@ -150,7 +153,12 @@ export class Reads {
         at += 1;
       }
       const complete = at === plan.changed.length;
-      yield { deltas, complete, token: complete ? plan.finalToken() : plan.partialToken() };
+      yield {
+        deltas,
+        complete,
+        token: complete ? plan.finalToken() : plan.partialToken(),
+        storeId,
+      };
     } while (at < plan.changed.length);
     return undefined;
   }

@@ -17,6 +17,7 @@ import { basename, dirname, join, resolve } from "node:path";
 import { open } from "lmdb";
 import type { Database, RootDatabase } from "lmdb";
 import { syncFolder, syncTree } from "./disk.ts";
+import { storeIdKey } from "./keys.ts";
 
 const tablesFile = "tables.mdb";
 const journalFiles = ["journal-0", "journal-1"] as const;
@@ -130,6 +131,7 @@ async function copyTables(
         });
       };
       for (const row of table.getRange({ transaction })) {
+        if (name === "meta" && Buffer.compare(row.key, storeIdKey) === 0) continue;
         rows.push({ key: Buffer.from(row.key), value: Buffer.from(row.value) });
         if (rows.length === rowsAtOnce) await put();
       }

@@ -23,3 +23,6 @@ export function seqKey(id: string, seq: number): Buffer {
 
 export const belowOf = (key: Buffer, id: string): string =>
   Buffer.from(key).toString("utf8", Buffer.byteLength(id) + 1);
+
+/** Of the table "meta": where the store's own id is. A backup is without it, so that what is started from one makes another. */
+export const storeIdKey = idKey("store-id");

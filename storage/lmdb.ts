@@ -5,7 +5,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { Logger } from "pino";
 import type { Clock } from "../mesh/clock.ts";
 import { invalid, unavailable } from "../mesh/errors.ts";
-import type { Random } from "../mesh/random.ts";
+import { newId, type Random } from "../mesh/random.ts";
 import type {
   AppendRequest,
   Cell,
@@ -47,6 +47,8 @@ export interface LmdbSettings {
   random: Random;
   log: Logger;
   config?: Partial<StorageConfig>;
+  /** Of a backup that is only looked at: it gets no id, which whoever starts from it makes. */
+  withoutId?: boolean;
 }
 
 /**
@@ -70,6 +72,7 @@ async function openLocked(dataDir: DataDir, settings: LmdbSettings): Promise<Sto
     await chmod(join(path, "tables.mdb"), 0o600);
     await chmod(join(path, "tables.mdb-lock"), 0o600);
     await checkFormat(path, tables);
+    if (settings.withoutId !== true) await giveId(tables, settings.random);
     const { journal, groups } = await Journal.open(path, settings.random, tables.applied);
     const config = { ...storageDefaults, ...settings.config };
     const memtable = new Memtable(tables, config.cachedConversationsMax);
@@ -127,6 +130,13 @@ async function checkFormat(path: string, tables: Tables): Promise<void> {
   await tables.write(rows);
 }
 
+async function giveId(tables: Tables, random: Random): Promise<void> {
+  if (tables.storeId !== "") return;
+  const rows = new Rows();
+  rows.storeId(newId(random));
+  await tables.write(rows);
+}
+
 interface Parts {
   dataDir: DataDir;
   tables: Tables;
@@ -137,6 +147,7 @@ interface Parts {
 const problemMs = 5_000;
 
 class LmdbStore implements Store {
+  readonly id: string;
   readonly #parts: Parts;
   readonly #memtable: Memtable;
   readonly #commits: Commits;
@@ -148,6 +159,7 @@ class LmdbStore implements Store {
 
   constructor(parts: Parts, { clock, log }: LmdbSettings, config: StorageConfig) {
     const { journal, memtable, tables } = parts;
+    this.id = tables.storeId;
     this.#parts = parts;
     this.#memtable = memtable;
     this.#log = log;

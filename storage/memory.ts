@@ -72,6 +72,7 @@ export function openMemoryStore(hooks: MemoryHooks = {}): MemoryStore {
 }
 
 class InMemory implements MemoryStore {
+  readonly id = "";
   hooks: MemoryHooks;
   readonly #logs = new Map<string, Log>();
   readonly #memberships = new Map<string, Set<string>>();

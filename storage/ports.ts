@@ -135,6 +135,9 @@ export interface Store {
   /** Removes cells with firstSeq <= seq < floorSeq, all below the head, for good. */
   trim(conversationId: string, firstSeq: number, floorSeq: number): Promise<void>;
 
+  /** Names the store: random, another one after it was restored from a backup. Empty: it has none. */
+  readonly id: string;
+
   /** Sees to it that nothing of what was replaced or removed is left in files, as far as that is the store's own to do. */
   scrub(): Promise<void>;
 

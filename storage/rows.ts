@@ -10,7 +10,7 @@ import {
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { writeCell, writeMedia, writeMember, Writer, writeState } from "./codec.ts";
 import type { EncodedCell } from "./conversation.ts";
-import { idKey, pairKey, seqKey } from "./keys.ts";
+import { idKey, pairKey, seqKey, storeIdKey } from "./keys.ts";
 import type { OwnUpload } from "./ports.ts";
 import type { Block, ConversationRow } from "./tables.ts";
 
@@ -57,6 +57,11 @@ export class Rows {
     const bytes = Buffer.alloc(6);
     bytes.writeUIntBE(value, 0, 6);
     this.puts.push({ table: "meta", key: idKey(name), value: bytes });
+  }
+
+  /** The store's own. */
+  storeId(id: string): void {
+    this.puts.push({ table: "meta", key: storeIdKey, value: Buffer.from(id) });
   }
 
   conversation(id: string, { state, spilled, members }: ConversationRow): void {

@@ -92,7 +92,8 @@ function handlers(
     listIndex: meter.timed("list_index", async ({ userId }: ListIndexRequest) => {
       const rows = await store.index(userId);
       const erased = rows.length === 0 && (await erasedAmong(store, [userId])).length > 0;
-      return { $typeName: "parley.storage.v1.ListIndexResponse" as const, rows, erased };
+      const $typeName = "parley.storage.v1.ListIndexResponse" as const;
+      return { $typeName, rows, erased, storeId: store.id };
     }),
     headSums: meter.timed("head_sums", async ({ userIds }: HeadSumsRequest) => {
       const sums = await headSums(store, userIds, turn);

@@ -17,7 +17,7 @@ import type {
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { readCell, readMedia, readMember, readState, Reader } from "./codec.ts";
 import { syncFile, syncFolder, writeError } from "./disk.ts";
-import { belowOf, idEnd, idKey, pairKey, seqKey } from "./keys.ts";
+import { belowOf, idEnd, idKey, pairKey, seqKey, storeIdKey } from "./keys.ts";
 import type { OwnUpload, Upload } from "./ports.ts";
 import type { Rows, TableName } from "./rows.ts";
 
@@ -107,6 +107,11 @@ export class Tables {
   /** The last group of the journal that is in the tables. */
   get applied(): number {
     return this.#number("applied");
+  }
+
+  /** Empty where there is none yet: in a new folder, and in a backup. */
+  get storeId(): string {
+    return this.#table("meta").get(storeIdKey)?.toString() ?? "";
   }
 
   #number(name: string): number {

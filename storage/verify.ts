@@ -28,7 +28,7 @@ export async function verifyData(folder: string, settings: LmdbSettings): Promis
   await stat(join(path, "tables.mdb")).catch((cause: unknown) => {
     throw new Error(`${path} is no data directory: it has no tables.mdb`, { cause });
   });
-  const store = await openLmdbStore(path, settings);
+  const store = await openLmdbStore(path, { ...settings, withoutId: true });
   await store.close();
   const tables = new Tables(path, join(path, "tables.mdb"));
   try {

@@ -141,6 +141,11 @@ class Migration {
         [version, version === 1 ? null : version - 1],
       );
     }
+    // Once for a keyspace. Should a backup bring its own along, the one that was made later stays.
+    await this.#decide(
+      `INSERT INTO ${keyspace}.schema_version (part, holder) VALUES ('store', ?) IF NOT EXISTS`,
+      [newId(this.#outside.random)],
+    );
     const after = await this.#ask(() => versionOf(this.#client, keyspace));
     const wrong = versionMismatch(after, keyspace);
     if (wrong !== undefined) throw new Error(wrong);

@@ -84,6 +84,16 @@ export async function versionOf(client: Client, keyspace: string): Promise<numbe
   return Number(found.first()?.["version"] ?? 0);
 }
 
+/** Empty where `parley migrate` of a version that gives ids has not run yet. */
+export async function storeIdOf(client: Client, keyspace: string): Promise<string> {
+  const found = await client.execute(
+    `SELECT holder FROM ${keyspace}.schema_version WHERE part = 'store'`,
+    [],
+    { consistency: types.consistencies.serial },
+  );
+  return String(found.first()?.["holder"] ?? "");
+}
+
 /** The copies that the keyspace keeps in the data centre; undefined where there is no such keyspace. */
 async function replicationOf(
   client: Client,

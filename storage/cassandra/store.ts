@@ -28,7 +28,7 @@ import { Reads } from "./reads.ts";
 import { RetentionRows } from "./retentions.ts";
 import { Revocations } from "./revocations.ts";
 import { cellQueries, indexQueries, type Statements, statementsOf } from "./rows.ts";
-import { mismatch } from "./schema.ts";
+import { mismatch, storeIdOf } from "./schema.ts";
 import { Writer } from "./writer.ts";
 
 const { localQuorum, quorum } = types.consistencies;
@@ -43,18 +43,21 @@ export async function openCassandraStore(
   signal?: AbortSignal,
 ): Promise<Store> {
   const client = await connected(config, outside, signal);
+  let id: string;
   try {
     const wrong = await patiently(outside, signal, () => mismatch(client, config));
     if (wrong !== undefined) throw new ConnectError(wrong, Code.FailedPrecondition);
+    id = await patiently(outside, signal, () => storeIdOf(client, config.keyspace));
   } catch (error) {
     await client.shutdown();
     throw error;
   }
   const nodes = new DriverNodes(client, config.datacenter);
-  return new CassandraStore(new Connection(nodes, config, outside), config, outside);
+  return new CassandraStore(new Connection(nodes, config, outside), config, outside, id);
 }
 
 export class CassandraStore implements Store {
+  readonly id: string;
   readonly #connection: Connection;
   readonly #keyspace: string;
   readonly #statements: Statements;
@@ -73,7 +76,9 @@ export class CassandraStore implements Store {
     connection: Connection,
     { keyspace }: CassandraConfig,
     { clock, log, metrics = noMetrics }: Outside,
+    id = "",
   ) {
+    this.id = id;
     this.#connection = connection;
     this.#keyspace = keyspace;
     this.#statements = statementsOf(keyspace);

@@ -87,6 +87,7 @@ export class FakeServer {
   goodbye: { reason: CloseReason; reconnectAfterMs: number; url: string } | undefined;
   heartbeatMs = 30_000;
   user = "alice";
+  storeId = "";
   #http: Server;
   #ws = new WebSocketServer({ noServer: true, handleProtocols: () => "parley.v1" });
   #watchers = new Set<() => void>();
@@ -205,7 +206,7 @@ export class FakeServer {
     const known: Record<string, number> =
       token.length === 0 ? {} : JSON.parse(new TextDecoder().decode(token));
     const heads: Record<string, number> = {};
-    const response = create(SyncResponseSchema, { complete: true });
+    const response = create(SyncResponseSchema, { complete: true, storeId: this.storeId });
     for (const [id, log] of this.logs) {
       heads[id] = log.length;
       if ((known[id] ?? 0) >= log.length) continue;

@@ -13,7 +13,7 @@ export class Watch {
   constructor(client: ParleyClient) {
     const names: (keyof ClientEvents)[] = [
       ...(["record", "gap", "status", "connection", "conversation", "synced"] as const),
-      ...(["cursor", "presence", "typing", "error", "resync"] as const),
+      ...(["cursor", "presence", "typing", "error", "resync", "anew"] as const),
     ];
     client.on("record", ({ record }) => this.records.push(textOf(record)));
     client.on("gap", ({ from, to, more }) => this.gaps.push(`${from}-${to}${more ? "+" : ""}`));

@@ -348,6 +348,7 @@ export class FakeStorage {
   /** conversation → records from seq 1 on. */
   readonly logs = new Map<string, Uint8Array[]>();
   readonly uploads = new Map<string, MediaHeader>();
+  storeId = "";
   readonly reads: Page[] = [];
   members: Member[] = [];
   headSum = 42n;
@@ -356,10 +357,10 @@ export class FakeStorage {
   fault: ConnectError | undefined;
   lists = 0;
 
-  listIndex = ({ userId }: { userId: string }): { rows: IndexRow[] } => {
+  listIndex = ({ userId }: { userId: string }): { rows: IndexRow[]; storeId: string } => {
     this.lists += 1;
     if (this.fault !== undefined) throw this.fault;
-    return { rows: this.rows.get(userId) ?? [] };
+    return { rows: this.rows.get(userId) ?? [], storeId: this.storeId };
   };
 
   read = ({ pages }: { pages: Page[] }) => {

@@ -69,6 +69,16 @@ export class EntryCache {
     }
   }
 
+  /** Forgets all entries; not what is unsent. */
+  async forget(): Promise<void> {
+    this.#dirty.clear();
+    try {
+      await (await this.#open()).clear("entries");
+    } catch (error) {
+      this.#failed(error);
+    }
+  }
+
   async pending(): Promise<Pending[]> {
     return (await this.#open()).getAll("pending");
   }

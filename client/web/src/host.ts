@@ -249,6 +249,10 @@ export class Host implements HostCalls {
       if (entry.body.t === "erasure") void this.#cache.erase(entry.conversationId, entry.body);
       this.#emit({ t: "entry", entry });
     });
+    client.on("anew", () => {
+      void this.#cache.forget();
+      this.#emit({ t: "snapshot", snapshot: { ...this.snapshot(), newest: new Map() } });
+    });
     client.on("gap", (gap) => this.#emit({ t: "gap", ...gap }));
     client.on("cursor", ({ conversationId, userId, deliveredSeq, readSeq }) =>
       this.#emit({ t: "cursor", conversationId, cursor: { userId, deliveredSeq, readSeq } }),
@@ -268,6 +272,8 @@ export class Host implements HostCalls {
       this.#early.push(event);
       return;
     }
+    // All begins anew.
+    if (event.t === "snapshot") this.#newest.clear();
     if (event.t === "entry") this.#append(event.entry);
     if (event.t === "entry" && event.entry.body.t === "erasure") {
       const { conversationId, body } = event.entry;

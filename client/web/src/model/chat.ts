@@ -174,6 +174,8 @@ export class Chat {
     this.presences.value = new Map(snapshot.presences.map((known) => [known.userId, known]));
     this.loaded.value = true;
     this.#newest.clear();
+    this.#asked.clear();
+    this.previews.value = new Map();
     for (const [id, entries] of snapshot.newest) {
       this.#newest.set(id, entries.slice(-newestMax));
       const last = entries.at(-1);
