@@ -5,6 +5,7 @@ import type {
   Record as LogRecord,
   TransportName,
 } from "../client/index.ts";
+import { withoutErased } from "../client/index.ts";
 import { type Editor, emptyEditor } from "./chat-editor.ts";
 
 export type Link =
@@ -203,13 +204,16 @@ function isLost(open: OpenConversation, from: number, to: number): boolean {
 
 const recordsMax = 2_000;
 
-/** Takes records in, each seq once; the oldest are dropped beyond a bound. */
+/** Takes records in, each seq once, and forgets what one of them says is erased; the oldest are dropped beyond a bound. */
 export function withRecords(
   open: OpenConversation,
   records: readonly LogRecord[],
 ): OpenConversation {
   const bySeq = new Map(open.records.map((record) => [record.seq, record]));
   for (const record of records) bySeq.set(record.seq, record);
-  const sorted = [...bySeq.values()].sort((one, other) => one.seq - other.seq);
+  let sorted = [...bySeq.values()].sort((one, other) => one.seq - other.seq);
+  // Also of what was known before: a page may have been on its way.
+  for (const { body } of [...sorted])
+    if (body.case === "erasure") sorted = withoutErased(sorted, body.value);
   return { ...open, records: sorted.slice(-recordsMax) };
 }

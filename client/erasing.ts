@@ -7,10 +7,11 @@ import {
   type Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
 
+/** What came erased is as the server left it, and stays so. */
 export function withoutErased(records: readonly LogRecord[], { ranges }: Erasure): LogRecord[] {
   const isIn = (seq: number): boolean =>
     ranges.some(({ firstSeq, lastSeq }) => seq >= firstSeq && seq <= lastSeq);
-  return records.map((record) => (isIn(record.seq) ? emptied(record) : record));
+  return records.map((record) => (!record.erased && isIn(record.seq) ? emptied(record) : record));
 }
 
 function emptied(record: LogRecord): LogRecord {

@@ -21,6 +21,7 @@ export type {
   WebSocketEvent,
   WebSocketLike,
 } from "./surroundings.ts";
+export { withoutErased } from "./erasing.ts";
 export { decodeServerBatch, encodeClientBatch } from "./frames.ts";
 export { Availability, ConversationKind } from "../proto/gen/parley/v1/record_pb.ts";
 export type {

@@ -322,6 +322,7 @@ export class Conversation {
       } else if (at < secondSeq) secondSeq = at;
     }
     if (secondSeq === Number.MAX_SAFE_INTEGER) secondSeq = this.headSeq;
+    if (this.erased.has(userId)) userId = "";
     return { $typeName: "parley.storage.v1.LeastCursor", userId, seq, secondSeq };
   }
 }

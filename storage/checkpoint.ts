@@ -8,6 +8,7 @@ import type { Commits } from "./commits.ts";
 import { type Conversation, decoded, type Flush } from "./conversation.ts";
 import type { Journal } from "./journal.ts";
 import type { Memtable, SmallRows } from "./memtable.ts";
+import type { ConversationState } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Rows } from "./rows.ts";
 import { blockCellsMax } from "./tables.ts";
 import type { Tables } from "./tables.ts";
@@ -189,9 +190,9 @@ class Slices {
   async small(small: SmallRows): Promise<void> {
     const { revoked, lastSeen, media, uploads, erasures, retentions } = small;
     for (const incarnation of revoked) this.#rows.revoked(incarnation);
-    for (const retention of retentions.values()) {
+    for (const [conversationId, retention] of retentions) {
       await this.#turn();
-      this.#rows.retention(retention);
+      this.#rows.retention(conversationId, retention);
     }
     for (const receipt of erasures.values()) {
       await this.#turn();
@@ -222,8 +223,16 @@ class Slices {
     const flush = conversation.flush();
     if (flush === undefined) return;
     this.#open = flush;
+    const { state, removals } = flush;
+    if (removals > 0 || state === undefined) await this.#removed(flush);
+    if (state !== undefined) await this.#rest(flush, state);
+    this.#flushes.push(flush);
+    this.#open = undefined;
+  }
+
+  async #rest(flush: Flush, state: ConversationState): Promise<void> {
+    const { conversation, spilled, members, newcomers, firstSeq, cells } = flush;
     const { id } = conversation;
-    const { state, spilled, members, newcomers, firstSeq, cells } = flush;
     for (const member of spilled ? members : []) {
       await this.#turn();
       if (newcomers.has(member.userId)) this.#rows.membership(member.userId, id);
@@ -241,8 +250,19 @@ class Slices {
       this.#rows.removeMember(id, userId, spilled);
     }
     this.#rows.conversation(id, { state, spilled, members: spilled ? [] : members });
-    this.#flushes.push(flush);
-    this.#open = undefined;
+  }
+
+  /** All that the tables have of it; its own row last, as above. */
+  async #removed({ conversation: { id }, gone }: Flush): Promise<void> {
+    for (const key of this.#tables.blockKeys(id)) {
+      await this.#turn();
+      this.#rows.block({ key, cells: [] });
+    }
+    for (const userId of gone) {
+      await this.#turn();
+      this.#rows.removeMember(id, userId, true);
+    }
+    this.#rows.removeConversation(id);
   }
 
   /** The blocks that the tables had before, with what an erasure leaves of their cells. */

@@ -3,10 +3,12 @@ import type {
   Cell,
   ConversationState,
   ConversationWrite,
+  LeastCursor,
   Member,
 } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { readCell, Reader } from "./codec.ts";
 import type { Region } from "./codec.ts";
+import { directUsers } from "../mesh/ids.ts";
 import type { KeptLog } from "./history.ts";
 import { mergeMember, mergeState } from "./history.ts";
 import type { Tables } from "./tables.ts";
@@ -30,7 +32,8 @@ export function decoded({ region, from, to }: EncodedCell): Cell {
 /** A conversation as it was at one moment, as far as the tables lack it. */
 export interface Flush {
   readonly conversation: Conversation;
-  readonly state: ConversationState;
+  /** Undefined: it is gone, and there is nothing of it. */
+  readonly state: ConversationState | undefined;
   readonly spilled: boolean;
   readonly members: readonly Member[];
   /** Those of the members whose membership rows the tables lack. */
@@ -43,10 +46,14 @@ export interface Flush {
   readonly trimTo: number;
   /** Whose rows the tables may have and must not. */
   readonly gone: ReadonlySet<string>;
+  /** How often it was removed: what the tables have of it goes first. */
+  readonly removals: number;
 }
 
 /** Left by erasure: of a direct conversation, where nobody else leaves, the other one still sees how far they had read. */
 const hiddenSeq = 0xffff_ffff;
+/** Who is hidden has no name: `everybody` has it from the conversation's id. */
+const noName = "";
 const isHidden = ({ leftSeq }: Member): boolean => leftSeq === hiddenSeq;
 
 export class Conversation implements KeptLog {
@@ -77,6 +84,7 @@ export class Conversation implements KeptLog {
   readonly #rewritten = new Map<number, EncodedCell>();
   readonly #gone = new Set<string>();
   #trimTo = 0;
+  #removals = 0;
 
   constructor(id: string, tables: Tables) {
     this.id = id;
@@ -100,6 +108,7 @@ export class Conversation implements KeptLog {
 
   cellAt(seq: number): Cell | undefined {
     const cell = this.#rewritten.get(seq) ?? this.#cells[seq - this.#firstSeq];
+    if (cell === undefined && this.#removals > 0) return undefined;
     return cell === undefined ? this.#tables.cells(this.id, seq, seq)[0] : decoded(cell);
   }
 
@@ -121,8 +130,11 @@ export class Conversation implements KeptLog {
 
   /** Tells of users who were no members before. */
   apply({ state, members }: ConversationWrite, newcomer: (userId: string) => void): void {
-    if (state !== undefined) this.state = mergeState(this.state, state);
+    if (state !== undefined) this.state = this.#unnamed(mergeState(this.state, state));
+    const closed = this.#members.has(noName);
     for (const member of members) {
+      // An owner's late word on who is erased.
+      if (closed && !this.#members.has(member.userId)) continue;
       const kept = this.member(member.userId);
       const merged = mergeMember(kept, member);
       if (merged === kept) continue;
@@ -156,10 +168,39 @@ export class Conversation implements KeptLog {
     const member = this.#members.get(userId);
     this.#members.delete(userId);
     if (hidden && member !== undefined)
-      this.#members.set(userId, { ...member, leftSeq: hiddenSeq });
+      this.#members.set(noName, { ...member, userId: noName, leftSeq: hiddenSeq });
+    if (this.state !== undefined) this.state = this.#unnamed(this.state);
     this.#newcomers.delete(userId);
     this.#gone.add(userId);
     this.#order = undefined;
+  }
+
+  /** Of a direct conversation that one is erased from: without their name. */
+  #unnamed(state: ConversationState): ConversationState {
+    if (!this.#members.has(noName)) return state;
+    const unnamed = (least: LeastCursor | undefined): LeastCursor | undefined =>
+      least === undefined || this.#members.has(least.userId) ? least : { ...least, userId: noName };
+    return {
+      ...state,
+      leastDelivered: unnamed(state.leastDelivered),
+      leastRead: unnamed(state.leastRead),
+    };
+  }
+
+  /** Nobody has it any more: there is nothing of it, for good. */
+  remove(): void {
+    this.#removals += 1;
+    for (const userId of this.#members.keys()) this.#gone.add(userId);
+    this.state = undefined;
+    this.headSeq = 0;
+    this.headTerm = 0n;
+    this.#stored = this.#spilled = false;
+    this.#cells = [];
+    this.#members.clear();
+    this.#order = undefined;
+    this.#newcomers.clear();
+    this.#rewritten.clear();
+    this.#trimTo = 0;
   }
 
   member(userId: string): Member | undefined {
@@ -173,7 +214,10 @@ export class Conversation implements KeptLog {
   everybody(limit: number): Member[] {
     const hidden = [...this.#members.values()].filter(isHidden);
     const shown = this.membersAfter("", limit);
-    return [...shown, ...hidden.map((member) => ({ ...member, leftSeq: 0 }))];
+    if (hidden.length === 0) return shown;
+    const isShown = (userId: string): boolean => shown.some((member) => member.userId === userId);
+    const userId = directUsers(this.id)?.find((user) => !isShown(user)) ?? noName;
+    return [...shown, ...hidden.map((member) => ({ ...member, userId, leftSeq: 0 }))];
   }
 
   /** By user id. */
@@ -212,7 +256,7 @@ export class Conversation implements KeptLog {
   flush(): Flush | undefined {
     this.dirty = false;
     const { state } = this;
-    if (state === undefined) return undefined;
+    if (state === undefined && this.#removals === 0 && this.#gone.size === 0) return undefined;
     this.flushing = true;
     const firstSeq = this.#firstSeq;
     const newcomers = this.#newcomers;
@@ -224,10 +268,11 @@ export class Conversation implements KeptLog {
       members: [...this.#members.values()],
       newcomers,
       firstSeq,
-      cells: this.#toFlush(firstSeq, state.headSeq),
+      cells: this.#toFlush(firstSeq, state?.headSeq ?? 0),
       rewritten: new Map(this.#rewritten),
       trimTo: this.#trimTo,
       gone: new Set(this.#gone),
+      removals: this.#removals,
     };
   }
 
@@ -237,9 +282,13 @@ export class Conversation implements KeptLog {
     return cells.map((cell, at) => this.#rewritten.get(firstSeq + at) ?? cell);
   }
 
-  flushed({ cells, members, spilled, rewritten, gone, trimTo, firstSeq }: Flush): void {
+  flushed(flush: Flush): void {
+    const { cells, members, spilled, rewritten, gone, trimTo, firstSeq, removals, state } = flush;
     this.flushing = false;
-    this.#stored = true;
+    this.#removals -= removals;
+    // Removed since: the next flush takes away what this one brought.
+    if (this.#removals > 0) return;
+    this.#stored = state !== undefined;
     this.#cells = this.#cells.slice(cells.length);
     for (const [seq, cell] of rewritten)
       if (this.#rewritten.get(seq) === cell) this.#rewritten.delete(seq);
@@ -253,8 +302,9 @@ export class Conversation implements KeptLog {
     }
   }
 
-  unflushed({ newcomers }: Flush): void {
+  unflushed({ newcomers, removals }: Flush): void {
     this.flushing = false;
+    if (this.#removals > removals) return;
     for (const userId of newcomers) this.#newcomers.add(userId);
   }
 }

@@ -23,6 +23,7 @@ const tags = {
   unseen: 10,
   retention: 11,
   trim: 12,
+  remove: 13,
 } as const;
 
 const change = (encode: (to: Writer) => void, apply: () => void): Change => ({
@@ -156,6 +157,16 @@ export function trimChange(memtable: Memtable, conversationId: string, floorSeq:
   );
 }
 
+export function removeChange(memtable: Memtable, conversationId: string): Change {
+  return change(
+    (to) => {
+      to.byte(tags.remove);
+      to.text(conversationId);
+    },
+    () => memtable.removeConversation(memtable.open(conversationId)),
+  );
+}
+
 /** False: it is none of these. */
 export function replayErasing(
   tag: number,
@@ -187,6 +198,9 @@ export function replayErasing(
       return true;
     case tags.trim:
       memtable.trim(memtable.open(from.text()), from.uint());
+      return true;
+    case tags.remove:
+      memtable.removeConversation(memtable.open(from.text()));
       return true;
     default:
       return false;

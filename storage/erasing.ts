@@ -3,6 +3,7 @@ import { fromBinary } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Clock } from "../mesh/clock.ts";
 import { invalid } from "../mesh/errors.ts";
+import { directUsers } from "../mesh/ids.ts";
 import type {
   BeginErasureRequest,
   Cell,
@@ -130,8 +131,20 @@ export class Erasing {
     const [member] = await this.#store.members(conversationId, [userId]);
     if (member === undefined) return receipt;
     const next = { ...added(receipt, {}), conversations: receipt.conversations + 1 };
+    // Before the user's index row goes, by which whoever goes on finds what is left to do.
+    if (await this.#isLast(conversationId, userId))
+      await this.#store.removeConversation(conversationId);
     await this.#store.forgetMember(conversationId, userId, next);
     return next;
+  }
+
+  /** Whether nobody else has the conversation, present or former. */
+  async #isLast(conversationId: string, userId: string): Promise<boolean> {
+    const some = await this.#store.membersAfter(conversationId, "", 2);
+    if (some.some((member) => member.userId !== userId)) return false;
+    // The other one's row may be on its way: only who is erased has none for good.
+    const others = (directUsers(conversationId) ?? []).filter((other) => other !== userId);
+    return (await erasedAmong(this.#store, others)).length === others.length;
   }
 
   async finish({ userId }: FinishErasureRequest): Promise<ErasureReceipt> {

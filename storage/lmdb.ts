@@ -32,6 +32,7 @@ import {
   retentionChange,
   rewriteChange,
   together,
+  removeChange,
   trimChange,
   unseenChange,
 } from "./erase-changes.ts";
@@ -286,6 +287,10 @@ class LmdbStore implements Store {
   forgetMember(conversationId: string, userId: string, receipt: ErasureReceipt): Promise<void> {
     const change = forgetChange(this.#memtable, conversationId, userId);
     return this.#commits.add(together(change, markChange(this.#memtable, receipt)));
+  }
+
+  removeConversation(conversationId: string): Promise<void> {
+    return this.#commits.add(removeChange(this.#memtable, conversationId));
   }
 
   forgetUser(userId: string): Promise<void> {

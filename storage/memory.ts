@@ -293,6 +293,13 @@ class InMemory implements MemoryStore {
     this.#memberships.get(userId)?.delete(conversationId);
   }
 
+  async removeConversation(conversationId: string): Promise<void> {
+    this.#open();
+    this.#logs.delete(conversationId);
+    this.#retentions.delete(conversationId);
+    return Promise.resolve();
+  }
+
   async forgetUser(userId: string): Promise<void> {
     this.#open();
     this.#lastSeen.delete(userId);

@@ -28,7 +28,8 @@ export interface SmallRows {
   media: Map<string, { upload: Upload; header: MediaHeader | undefined }>;
   uploads: Map<string, { upload: OwnUpload; there: boolean }>;
   erasures: Map<string, ErasureReceipt>;
-  retentions: Map<string, Retention>;
+  /** Undefined: is to be removed. */
+  retentions: Map<string, Retention | undefined>;
 }
 
 const mediaKey = (conversationId: string, mediaId: string): string =>
@@ -231,8 +232,9 @@ export class Memtable {
 
   retention(conversationId: string): Retention | undefined {
     const { retentions } = this.#small;
-    const newer = retentions.get(conversationId) ?? this.#leaving.retentions.get(conversationId);
-    return newer ?? this.#tables.retention(conversationId);
+    for (const newer of [retentions, this.#leaving.retentions])
+      if (newer.has(conversationId)) return newer.get(conversationId);
+    return this.#tables.retention(conversationId);
   }
 
   putRetention(retention: Retention): void {
@@ -248,8 +250,14 @@ export class Memtable {
     const stored = [...this.#tables.retentions()];
     return [
       ...stored.filter(({ conversationId }) => !newer.has(conversationId)),
-      ...newer.values(),
+      ...[...newer.values()].flatMap((one) => one ?? []),
     ];
+  }
+
+  removeConversation(conversation: Conversation): void {
+    conversation.remove();
+    this.#small.retentions.set(conversation.id, undefined);
+    this.touched(conversation);
   }
 
   trim(conversation: Conversation, floorSeq: number): void {

@@ -114,7 +114,9 @@ export interface Store {
    * them no more. `opened` still has them in a direct conversation, with how far they had read. The receipt as with `rewrite`.
    */
   forgetMember(conversationId: string, userId: string, receipt: ErasureReceipt): Promise<void>;
-  /** Forgets when an erased user was last seen, for good. */
+  /** Removes a conversation that nobody has any more, with all that is kept of it; media go by themselves. May come again. */
+  removeConversation(conversationId: string): Promise<void>;
+  /** Forgets when an erased user was last seen, and what an interrupted erasure may have left of their index, for good. */
   forgetUser(userId: string): Promise<void>;
   /** What a user uploaded that is not removed, as far as uploads name who makes them. */
   uploads(userId: string): Promise<Upload[]>;

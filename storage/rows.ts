@@ -106,9 +106,16 @@ export class Rows {
     this.#put("log", key, from);
   }
 
-  retention(retention: Retention): void {
+  /** Undefined: it goes. */
+  retention(conversationId: string, retention: Retention | undefined): void {
+    const key = idKey(conversationId);
+    if (retention === undefined) return this.#remove("retentions", key);
     const value = Buffer.from(toBinary(RetentionSchema, retention));
-    this.puts.push({ table: "retentions", key: idKey(retention.conversationId), value });
+    this.puts.push({ table: "retentions", key, value });
+  }
+
+  removeConversation(id: string): void {
+    this.#remove("conversations", idKey(id));
   }
 
   #remove(table: TableName, key: Buffer): void {

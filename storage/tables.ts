@@ -198,6 +198,13 @@ export class Tables {
     return [...found].map(({ key, value }) => blockOf(key, value));
   }
 
+  /** Of all of a conversation's blocks. */
+  blockKeys(conversationId: string): Buffer[] {
+    const start = seqKey(conversationId, 0);
+    const end = pairKey(conversationId, "", idEnd);
+    return [...this.#table("log").getKeys({ start, end })].map((key) => Buffer.from(key));
+  }
+
   retention(conversationId: string): Retention | undefined {
     const row = this.#table("retentions").get(idKey(conversationId));
     return row === undefined ? undefined : fromBinary(RetentionSchema, row);

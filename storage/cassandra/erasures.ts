@@ -79,7 +79,22 @@ export class Erasures {
     await this.#write([this.#removal("user_index", where, params, userId)]);
   }
 
+  /** What a group that nobody has any more is called, and how long it was. */
+  async removeHead(conversationId: string): Promise<void> {
+    if (directUsers(conversationId) !== undefined) return;
+    const params = [erasedEpoch, null, conversationId];
+    const query = this.#statements.groupHead;
+    await this.#write([{ query, params, partition: conversationId }]);
+  }
+
   async forgetUser(userId: string): Promise<void> {
+    // Of a group whose member's row went before the process did nothing else tells.
+    const query = `SELECT conversation_id FROM ${this.#keyspace}.user_index WHERE user_id = ?`;
+    const where = "WHERE conversation_id = ? AND user_id = ?";
+    for (const row of await this.#connection.rows(query, [userId]))
+      await this.#write([
+        this.#removal("user_index", where, [row["conversation_id"], userId], userId),
+      ]);
     await this.#write([this.#removal("last_seen", "WHERE user_id = ?", [userId], userId)]);
   }
 

@@ -56,6 +56,15 @@ export class RetentionRows {
       for (const row of await this.#connection.rows(query, [part])) yield retentionOf(row);
   }
 
+  /** All records up to the head, and what may be above it; then that there was a retention. */
+  async remove(conversationId: string, headSeq: number): Promise<void> {
+    await this.trim(conversationId, 1, (bucketOf(headSeq) + 2) * bucketRecords);
+    const query = `DELETE FROM ${this.#keyspace}.retentions USING TIMESTAMP ? WHERE part = ? AND conversation_id = ?`;
+    const part = partOf(conversationId);
+    const params = [erasedEpoch, part, conversationId];
+    await this.#write([{ query, params, partition: `retentions ${part}` }]);
+  }
+
   /** A range of each partition, under a timestamp above all epochs. */
   async trim(conversationId: string, firstSeq: number, floorSeq: number): Promise<void> {
     const query = `DELETE FROM ${this.#keyspace}.log USING TIMESTAMP ? WHERE conversation_id = ? AND bucket = ? AND seq < ?`;

@@ -200,6 +200,12 @@ export class CassandraStore implements Store {
     await this.#erasures.put(receipt);
   }
 
+  async removeConversation(conversationId: string): Promise<void> {
+    const headSeq = (await this.conversation(conversationId))?.headSeq ?? 0;
+    await this.#retentions.remove(conversationId, headSeq);
+    await this.#erasures.removeHead(conversationId);
+  }
+
   forgetUser(userId: string): Promise<void> {
     return this.#erasures.forgetUser(userId);
   }

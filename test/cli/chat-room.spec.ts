@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { draw } from "../../cli/chat-draw.ts";
 import { textOf } from "../../cli/chat-editor.ts";
+import { Calendar } from "../../cli/chat-rows.ts";
 import { ChatRoom } from "../../cli/chat-room.ts";
 import type { Attachment } from "../../client/index.ts";
 import { Availability } from "../../client/index.ts";
-import { FakeSdk, change, message, noonMs, view } from "./fake-sdk.ts";
+import { FakeSdk, change, erasure, message, noonMs, view } from "./fake-sdk.ts";
 
 const id = "d:alice:bob";
 
@@ -296,6 +298,26 @@ describe("a chat in a terminal", () => {
     }
     sdk.emit("error", { during: "keeping", error: new Error("disk full") });
     assert.deepEqual(room.state.notice, ["keeping: disk full"]);
+  });
+
+  it("forgets what is erased as it is told, shown or on its way", async () => {
+    const { sdk, room } = world();
+    const log = [1, 2, 3].map((seq) => message(id, seq, "bob", `secret ${seq}`));
+    sdk.log.set(id, log);
+    sdk.kept.set(id, log.slice(1));
+    sdk.views.set(id, view(id, { headSeq: 3 }));
+    room.show(id);
+    sdk.goLive();
+    assert.deepEqual(texts(room), ["secret 2", "secret 3"]);
+    sdk.push(erasure(id, 4, [1, 2]));
+    // The page that was asked for before has the first one as it was.
+    await turn();
+    assert.deepEqual(texts(room), ["", "", "secret 3", "change"]);
+    const frame = { columns: 80, rows: 24, nowMs: noonMs, calendar: new Calendar("UTC") };
+    const drawn = JSON.stringify(draw(room.state, frame));
+    assert.match(drawn, /erased: its sender has left for good/);
+    assert.doesNotMatch(drawn, /secret [12]/);
+    assert.match(drawn, /secret 3/);
   });
 
   it("ends when asked to", () => {

@@ -19,6 +19,7 @@ import {
 import {
   type Availability,
   ContentSchema,
+  ErasureSchema,
   MembershipChangeSchema,
   PresenceSchema,
   type Record as LogRecord,
@@ -66,6 +67,18 @@ export function change(
     timeMs: BigInt(noonMs + seq * 1_000),
     body: { case: "membership", value: create(MembershipChangeSchema, parts) },
   });
+}
+
+export function erasure(
+  conversationId: string,
+  seq: number,
+  ...ranges: (readonly [number, number])[]
+): LogRecord {
+  const value = create(ErasureSchema, {
+    ranges: ranges.map(([firstSeq, lastSeq]) => ({ firstSeq, lastSeq })),
+  });
+  const timeMs = BigInt(noonMs + seq * 1_000);
+  return create(RecordSchema, { conversationId, seq, timeMs, body: { case: "erasure", value } });
 }
 
 export function view(id: string, parts: Partial<ConversationView> = {}): ConversationView {

@@ -202,6 +202,34 @@ export function erasureCases(desk: () => DeskClient, media?: () => MediaStore): 
     assert.deepEqual(userIds, ["alice"]);
   });
 
+  it("leaves nothing of a conversation that nobody has any more", async () => {
+    const { client } = desk();
+    for (const [id, kind] of [
+      ["g:1", Kind.GROUP],
+      [direct, Kind.DIRECT],
+    ] as const) {
+      await fill(desk(), id, kind);
+      await client.setRetention({ conversationId: id, retentionMs: 1_000_000_000_000n });
+      for (const userId of ["alice", "bob"]) {
+        assert.equal((await desk().tail(id)).headSeq, 102);
+        await client.beginErasure({ userId });
+        await client.eraseRecords({ userId, conversationId: id });
+        await client.forgetMember({ userId, conversationId: id });
+        await client.forgetMember({ userId, conversationId: id });
+      }
+      assert.deepEqual(await records(desk(), id), []);
+      await assert.rejects(client.getRetention({ conversationId: id }), { code: Code.NotFound });
+      const opened: unknown[] = [];
+      for await (const { state, members } of client.open({ conversationId: id }))
+        opened.push(state, members.length);
+      assert.deepEqual(opened, [undefined, 0]);
+    }
+    for (const userId of ["alice", "bob"]) {
+      await client.finishErasure({ userId });
+      assert.deepEqual((await client.listIndex({ userId })).rows, []);
+    }
+  });
+
   it("removes what the user uploaded, sent or not, and what others uploaded too is theirs still", async () => {
     await fill(desk());
     await fill(desk(), direct, Kind.DIRECT);

@@ -2,7 +2,13 @@
 import assert from "node:assert/strict";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { create } from "@bufbuild/protobuf";
 import { systemClock } from "../../mesh/clock.ts";
+import {
+  type ConversationWrite,
+  Kind,
+  LeastCursorSchema,
+} from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Tables } from "../../storage/tables.ts";
 import { verifyData } from "../../storage/verify.ts";
 import { newFolder, openIn, removeFolder, settings } from "./folder.ts";
@@ -13,12 +19,16 @@ const userId = mallory.userId;
 const bob = member("bob");
 
 /** Which files have the text, and how large all are. */
-async function filesWith(folder: string, text: string): Promise<string[]> {
+async function filesWith(
+  folder: string,
+  text: string,
+  of: (bytes: Buffer) => Buffer = (bytes) => bytes,
+): Promise<string[]> {
   const found: string[] = [];
   for (const name of await readdir(folder, { recursive: true })) {
     const path = join(folder, name);
     if (!(await stat(path)).isFile()) continue;
-    if ((await readFile(path)).includes(text)) found.push(name);
+    if (of(await readFile(path)).includes(text)) found.push(name);
   }
   return found;
 }
@@ -96,6 +106,58 @@ describe("an erasure in a data directory", () => {
     await desk.close();
     const whole = await verifyData(folder, settings());
     assert.deepEqual([whole.findings, whole.records], [[], 901]);
+    desk = new Desk(await openIn(folder, eager));
+  });
+
+  it("names the user nowhere but in the ids of direct conversations, and nowhere once the other one is erased, too", async () => {
+    const id = "d:bob:mallory-the-user";
+    const eve = member("eve");
+    const least = create(LeastCursorSchema, { userId, seq: 1, secondSeq: 2 });
+    const said = (sender: string, from: number, text: string): ConversationWrite => {
+      const told = { id, kind: Kind.DIRECT, sender, from, text, members: [mallory, bob] };
+      const one = write(told);
+      Object.assign(one.state ?? {}, { leastDelivered: least, leastRead: least });
+      return one;
+    };
+    await desk.kept(said(userId, 1, "secret-marker"));
+    await desk.kept(said("bob", 2, "kept-marker"));
+    await desk.kept(write({ id: "g:1", from: 1, sender: "eve", members: [eve], text: "eve's" }));
+    await desk.client.setRetention({ conversationId: id, retentionMs: 1_000_000_000_000n });
+    const forget = async (gone: string): Promise<void> => {
+      const whose = { userId: gone, conversationId: id };
+      await desk.client.beginErasure({ userId: gone });
+      await desk.client.eraseRecords(whose);
+      await desk.client.forgetMember(whose);
+      await desk.client.finishErasure({ userId: gone });
+    };
+    await forget(userId);
+    const bytesWith = (text: string): Promise<string[]> =>
+      filesWith(folder, text, (bytes) => Buffer.from(bytes.toString("latin1").replaceAll(id, "")));
+    assert.deepEqual(await bytesWith(userId), []);
+    assert(
+      (await filesWith(folder, userId)).length > 0,
+      "the conversation's id is the other one's",
+    );
+    // What an owner says late does not bring the name back, and the other one's list is whole.
+    await desk.kept({ ...said("bob", 3, "kept-marker"), members: [bob, mallory] });
+    await reopen();
+    const { rows } = await desk.client.listIndex({ userId: "bob" });
+    assert.deepEqual(
+      rows.map(({ conversationId, state }) => [
+        conversationId,
+        state?.headSeq,
+        state?.leastRead?.seq,
+      ]),
+      [[id, 3, 1]],
+    );
+    const opened = await desk.tail(id);
+    assert.deepEqual(opened.members.map((one) => one.userId).sort(), ["bob", userId]);
+    await forget("bob");
+    for (const text of [userId, "kept-marker", id])
+      assert.deepEqual(await filesWith(folder, text), [], text);
+    await desk.close();
+    const whole = await verifyData(folder, settings());
+    assert.deepEqual([whole.findings, whole.records], [[], 1]);
     desk = new Desk(await openIn(folder, eager));
   });
 
