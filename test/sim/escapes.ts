@@ -41,7 +41,7 @@ const library = /node_modules[/\\]@connectrpc[/\\]/;
 
 /** Of a call's deadline Connect's library says how long it is off; the services have a clock for what they do. */
 function now(): number {
-  if (within.getStore() !== true) return kept.now();
+  if (!isOfWorld()) return kept.now();
   const [, , caller = ""] = new Error().stack?.split("\n").slice(0, 3) ?? [];
   const host = currentHost();
   return host !== undefined && library.test(caller) ? host.clock.now() : escaped("Date.now");
