@@ -123,6 +123,12 @@ class Run {
     return this.#world.devices.flatMap((one) => one.sendings);
   }
 
+  /** What was neither acked nor refused. */
+  *#open(): Generator<Sending> {
+    for (const { sendings } of this.#world.devices)
+      for (const one of sendings) if (one.seq === undefined && !one.failed) yield one;
+  }
+
   #found(promise: Finding["promise"], what: string): void {
     this.#findings.push({ promise, what });
     this.#world.timeline.note(`broken: ${promise} ${what}`);
@@ -133,20 +139,19 @@ class Run {
     timeline.note("all is healed");
     this.#faults.heal();
     for (const device of devices) device.connect();
-    const open = (): Sending[] =>
-      this.#sendings.filter(({ seq, failed }) => seq === undefined && !failed);
+    // Asked after every event: what costs least first.
     const well = (): boolean =>
-      this.#ready &&
       devices.every(({ live }) => live) &&
-      open().length === 0 &&
-      this.#acts?.over !== false;
+      this.#open().next().done === true &&
+      this.#acts?.over !== false &&
+      this.#ready;
     if (!(await this.#until(recoverMs, well))) {
       for (const one of this.#world.processes)
         if (!one.ends)
           for (const problem of one.problems()) this.#found("P1", `${one.address}: ${problem}`);
       for (const device of devices)
         if (!device.live) this.#found("P6", `${device.name} is ${device.client.connection.t}`);
-      for (const { text, conversationId } of open())
+      for (const { text, conversationId } of this.#open())
         this.#found("P1", `${conversationId}: "${text}" was neither acked nor refused`);
       return;
     }
@@ -180,18 +185,22 @@ class Run {
     const { devices, timeline } = this.#world;
     const before = new Set(this.#sendings);
     this.#workload.probe();
-    const probes = (): Sending[] => this.#sendings.filter((one) => !before.has(one));
-    const lacking = (): string[] =>
-      probes().flatMap(({ conversationId, seq, text }) => {
-        if (seq === undefined) return [`"${text}" into ${conversationId} is not acked`];
-        const userIds = this.#workload.members.get(conversationId) ?? [];
-        return devices
-          .filter((one) => userIds.includes(one.userId) && one.gotOf(conversationId) < seq)
-          .map(({ name }) => `${name} did not get "${text}", ${conversationId} #${seq}`);
-      });
+    const probes = this.#sendings.filter((one) => !before.has(one));
+    const { members } = this.#workload;
+    function* lacking(): Generator<string> {
+      for (const { conversationId, seq, text } of probes) {
+        if (seq === undefined) yield `"${text}" into ${conversationId} is not acked`;
+        else {
+          const userIds = members.get(conversationId) ?? [];
+          for (const one of devices)
+            if (userIds.includes(one.userId) && one.gotOf(conversationId) < seq)
+              yield `${one.name} did not get "${text}", ${conversationId} #${seq}`;
+        }
+      }
+    }
     const begunMs = timeline.nowMs;
     const boundMs = this.#acts === undefined ? pushMs : polledMs;
-    if (!(await this.#until(boundMs, () => lacking().length === 0)))
+    if (!(await this.#until(boundMs, () => lacking().next().done === true)))
       for (const what of lacking())
         this.#found(
           "P6",
@@ -211,7 +220,11 @@ class Run {
     const { devices, registry } = this.#world;
     if (kinds.every((kind) => kind.startsWith("device-")))
       this.#addOf("P9", checkPrompt("P9", devices, devicesHit));
-    if (kinds.length > 0 && kinds.every((kind) => kind === "registry-away") && !registry.wentUnheard)
+    if (
+      kinds.length > 0 &&
+      kinds.every((kind) => kind === "registry-away") &&
+      !registry.wentUnheard
+    )
       this.#addOf("P10", checkPrompt("P10", devices, devicesHit));
   }
 

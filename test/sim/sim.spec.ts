@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { reportOf } from "../support/checker.ts";
 import { run } from "./run.ts";
 import { scenarioOf } from "./scenario.ts";
+import { Threads } from "./threads.ts";
 
-const seeds = 150;
+const seeds = 300;
 /** In one test: so that none takes longer than a test may. */
-const atOnce = 15;
+const atOnce = 30;
 const steps = 24;
 
 describe("a simulated, hostile world (P1 P2 P3 P4 P5 P6 P7 P8 P9 P10)", () => {
@@ -42,13 +42,22 @@ describe("a simulated, hostile world (P1 P2 P3 P4 P5 P6 P7 P8 P9 P10)", () => {
     }
   });
 
-  for (let from = 1; from <= seeds; from += atOnce)
-    it(`keeps the promises: seeds ${from} to ${from + atOnce - 1}`, async function () {
-      this.timeout(180_000);
-      for (let seed = from; seed < from + atOnce; seed += 1) {
-        const { findings } = await run({ scenario: scenarioOf(seed, { steps }) });
-        const again = `npm run sim -- --seed ${seed} --steps ${steps}`;
-        assert.equal(findings.length, 0, `${again}\n${reportOf(findings)}`);
-      }
+  describe("over many seeds", () => {
+    let threads: Threads;
+    before(() => {
+      threads = new Threads();
     });
+    after(() => threads.end());
+
+    for (let from = 1; from <= seeds; from += atOnce)
+      it(`keeps the promises: seeds ${from} to ${from + atOnce - 1}`, async function () {
+        this.timeout(180_000);
+        const asked = Array.from({ length: atOnce }, (_, at) => ({ seed: from + at, steps }));
+        const broken = await threads.run(asked);
+        const told = broken.map(
+          ({ seed, broke = "" }) => `npm run sim -- --seed ${seed} --steps ${steps}\n${broke}`,
+        );
+        assert.equal(broken.length, 0, told.join("\n"));
+      });
+  });
 });
