@@ -24,12 +24,18 @@ export interface Act {
   readonly who: readonly [number, number, number];
 }
 
+function act(random: Random, kind: ActKind, toMs: number): Act {
+  const atMs = Math.round(500 + random.unit() * (toMs - 500));
+  return { kind, atMs, who: [random.unit(), random.unit(), random.unit()] };
+}
+
+export const twiceEach = (random: Random, kinds: readonly ActKind[], toMs: number): Act[] =>
+  [...kinds, ...kinds].map((kind) => act(random, kind, toMs));
+
 export function actsOf(random: Random, count: number, toMs: number): Act[] {
-  const who = (): Act["who"] => [random.unit(), random.unit(), random.unit()];
-  const at = (): number => Math.round(500 + random.unit() * (toMs - 500));
   const rare: Act[] = [];
-  if (random.unit() < 0.3) rare.push({ kind: "erases", atMs: at(), who: who() });
-  if (random.unit() < 0.3) rare.push({ kind: "trims", atMs: at(), who: who() });
+  if (random.unit() < 0.3) rare.push(act(random, "erases", toMs));
+  if (random.unit() < 0.3) rare.push(act(random, "trims", toMs));
   const often = Array.from({ length: count }, () => {
     const dice = random.unit();
     // A rolling restart of all of a service is much at once.
@@ -41,7 +47,7 @@ export function actsOf(random: Random, count: number, toMs: number): Act[] {
           : dice < 0.9
             ? "floods"
             : "rolls";
-    return { kind, atMs: at(), who: who() };
+    return act(random, kind, toMs);
   });
   return [...often, ...rare];
 }
@@ -79,8 +85,8 @@ export class Acts implements Removals {
 
   /** One user, of those whose going leaves every group its members. */
   #erase(): boolean {
-    const { erasable: userId } = this.#workload;
-    if (userId === undefined) return false;
+    const { erasable: userId, goers } = this.#workload;
+    if (userId === undefined || goers.has(userId)) return false;
     this.#workload.erasing(userId);
     this.operator.erase(userId, () => this.erased.set(userId, this.#world.timeline.nowMs));
     return true;
