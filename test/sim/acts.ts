@@ -3,10 +3,18 @@ import type { Random } from "../../mesh/random.ts";
 import { Floods } from "./floods.ts";
 import { Images } from "./images.ts";
 import { Operator } from "./operator.ts";
+import type { Removals } from "./removed.ts";
 import type { Workload } from "./workload.ts";
 import type { World } from "./world.ts";
 
-export const actKinds = ["moves a shard", "rolls", "sends an image", "floods"] as const;
+export const actKinds = [
+  "moves a shard",
+  "rolls",
+  "sends an image",
+  "floods",
+  "erases",
+  "trims",
+] as const;
 export type ActKind = (typeof actKinds)[number];
 
 export interface Act {
@@ -16,8 +24,19 @@ export interface Act {
   readonly who: readonly [number, number, number];
 }
 
+function act(random: Random, kind: ActKind, toMs: number): Act {
+  const atMs = Math.round(500 + random.unit() * (toMs - 500));
+  return { kind, atMs, who: [random.unit(), random.unit(), random.unit()] };
+}
+
+export const twiceEach = (random: Random, kinds: readonly ActKind[], toMs: number): Act[] =>
+  [...kinds, ...kinds].map((kind) => act(random, kind, toMs));
+
 export function actsOf(random: Random, count: number, toMs: number): Act[] {
-  return Array.from({ length: count }, () => {
+  const rare: Act[] = [];
+  if (random.unit() < 0.3) rare.push(act(random, "erases", toMs));
+  if (random.unit() < 0.3) rare.push(act(random, "trims", toMs));
+  const often = Array.from({ length: count }, () => {
     const dice = random.unit();
     // A rolling restart of all of a service is much at once.
     const kind: ActKind =
@@ -28,23 +47,24 @@ export function actsOf(random: Random, count: number, toMs: number): Act[] {
           : dice < 0.9
             ? "floods"
             : "rolls";
-    return {
-      kind,
-      atMs: Math.round(500 + random.unit() * (toMs - 500)),
-      who: [random.unit(), random.unit(), random.unit()] as const,
-    };
+    return act(random, kind, toMs);
   });
+  return [...often, ...rare];
 }
 
-export class Acts {
+export class Acts implements Removals {
   readonly done = new Map<ActKind, number>();
   readonly images: Images;
   readonly floods: Floods;
   readonly operator: Operator;
+  readonly erased = new Map<string, number>();
+  readonly trimmed = new Set<string>();
   readonly #world: World;
+  readonly #workload: Workload;
 
   constructor(world: World, workload: Workload) {
     this.#world = world;
+    this.#workload = workload;
     this.images = new Images(world, workload);
     this.floods = new Floods(world);
     this.operator = new Operator(world);
@@ -60,7 +80,25 @@ export class Acts {
 
   /** Whether nothing of it goes on. */
   get over(): boolean {
-    return !this.operator.rolling && this.images.over;
+    return !this.operator.busy && this.images.over;
+  }
+
+  /** One user, of those whose going leaves every group its members. */
+  #erase(): boolean {
+    const { erasable: userId, goers } = this.#workload;
+    if (userId === undefined || goers.has(userId)) return false;
+    this.#workload.erasing(userId);
+    this.operator.erase(userId, () => this.erased.set(userId, this.#world.timeline.nowMs));
+    return true;
+  }
+
+  #trim([where, forMs]: Act["who"]): boolean {
+    const all = [...this.#workload.members.keys()];
+    const conversationId = all[Math.floor(where * all.length)];
+    if (conversationId === undefined) return false;
+    this.trimmed.add(conversationId);
+    this.operator.trim(conversationId, 1 + Math.floor(forMs * 5_000));
+    return true;
   }
 
   /** False where there is nobody to do it. */
@@ -74,6 +112,10 @@ export class Acts {
         return this.images.send(who);
       case "floods":
         return this.floods.begin(who);
+      case "erases":
+        return this.#erase();
+      case "trims":
+        return this.#trim(who);
     }
   }
 }

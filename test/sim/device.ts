@@ -372,13 +372,14 @@ function listOf<T>(lists: Map<string, T[]>, key: string): T[] {
 }
 
 /** A change of members as "+added -removed". */
-export function seenRecord({ seq, senderId, clientId, body }: LogRecord): SeenRecord {
-  let text = `<${String(body.case)}>`;
-  if (body.case === "message") text = body.value.text;
+export function seenRecord({ seq, senderId, clientId, body, erased }: LogRecord): SeenRecord {
+  // Two of a kind are not one and the same.
+  let text = `<${String(body.case)}>${seq}`;
+  if (body.case === "message") text = erased ? `erased ${seq}` : body.value.text;
   if (body.case === "membership") {
     const { added, removed, title } = body.value;
     const who = [...added.map((id) => `+${id}`), ...removed.map((id) => `-${id}`)].join(" ");
-    text = `<${who}${title === undefined ? "" : ` "${title}"`}>${seq}`;
+    text = `<${who}${title === undefined ? "" : ` "${title}"`}>${erased ? ` erased ${seq}` : seq}`;
   }
   return { seq, senderId, clientId: Buffer.from(clientId).toString("hex"), text };
 }

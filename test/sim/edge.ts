@@ -5,12 +5,17 @@ import {
   createEdgeServer,
   createMedia,
   edgeConfig,
+  type EdgeConfig,
   type EdgeServer,
   type Gateway,
 } from "../../gateway/index.ts";
 import { unauthenticated } from "../../mesh/errors.ts";
 import type { Surroundings } from "../../mesh/lifecycle.ts";
 import { simImages } from "./media.ts";
+
+export type ChatLimits = EdgeConfig["chat"];
+/** Low, so that a flood need not be large. */
+export const simLimits: ChatLimits = { ...edgeConfig.chat, callsPerSecond: 30, callsBurst: 100 };
 
 const pieces = /^sim\.([A-Za-z0-9_-]+)\.sim$/;
 
@@ -39,7 +44,7 @@ export class SimEdge {
   readonly #open = new Set<Duplex>();
   #wake = (): void => undefined;
 
-  constructor(surroundings: Surroundings, gateway: Gateway) {
+  constructor(surroundings: Surroundings, gateway: Gateway, limits: ChatLimits) {
     this.#surroundings = surroundings;
     const { clock, log } = surroundings;
     this.#server = createEdgeServer({
@@ -50,7 +55,7 @@ export class SimEdge {
       health: () => [],
       clock,
       log,
-      config: { ...edgeConfig, chat: { ...edgeConfig.chat, callsPerSecond: 50, callsBurst: 200 } },
+      config: { ...edgeConfig, chat: limits },
     });
   }
 

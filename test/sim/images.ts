@@ -1,6 +1,7 @@
 /** Images in a wide world: uploaded, sent, and fetched in the end by everybody who may have them, and by nobody else (P1 P8). */
 import type { Finding } from "../support/checker.ts";
 import type { Life, Sending, SimDevice } from "./device.ts";
+import type { Removals } from "./removed.ts";
 import type { Workload } from "./workload.ts";
 import type { World } from "./world.ts";
 
@@ -38,8 +39,9 @@ export class Images {
     const conversationId = mine[Math.floor(where * mine.length)]?.[0];
     if (conversationId === undefined) return false;
     const count = byteCounts[Math.floor(size * byteCounts.length)] ?? 40;
-    // Now and then two people have the same one.
-    const bytes = new Uint8Array(count).fill(Math.floor(size * 1_000) % 7);
+    // Now and then two people have the same one; but for who may be erased.
+    const isOwn = device.userId === this.#workload.erasable;
+    const bytes = new Uint8Array(count).fill(isOwn ? 100 : Math.floor(size * 1_000) % 7);
     const image: Image = {
       conversationId,
       userId: device.userId,
@@ -75,7 +77,7 @@ export class Images {
   }
 
   /** What comes of all fetches, each of which ends. */
-  check(): Promise<Finding[]>[] {
+  check({ erased, trimmed }: Removals): Promise<Finding[]>[] {
     const { devices } = this.#world;
     const users = new Set(devices.map(({ userId }) => userId));
     return this.#all.flatMap((image) => {
@@ -85,7 +87,9 @@ export class Images {
       const known = this.#workload.conversations.get(conversationId) ?? new Set();
       return [...users].flatMap((userId) => {
         const device = devices.find((one) => one.userId === userId && !one.life.ended);
-        if (device === undefined) return [];
+        if (device === undefined || erased.has(userId)) return [];
+        if (erased.has(image.userId)) return [refused(device, image)];
+        if (trimmed.has(conversationId)) return [];
         if (members.includes(userId)) return [fetched(device, image)];
         return known.has(userId) ? [] : [refused(device, image)];
       });
@@ -111,7 +115,7 @@ async function fetched(device: SimDevice, image: Image): Promise<Finding[]> {
 
 async function refused(device: SimDevice, image: Image): Promise<Finding[]> {
   const { conversationId, mediaId } = image;
-  const what = `${device.name} got the image ${mediaId} of ${conversationId}, and was never in it`;
+  const what = `${device.name} got the image ${mediaId} of ${conversationId}, which is not for them`;
   try {
     await read(device, image);
     return [{ promise: "P8", what }];

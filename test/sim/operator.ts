@@ -1,9 +1,12 @@
 /** Operators of a simulated cluster: what they ask of a gateway, as the command line does, and rolling restarts. */
-import { createClient } from "@connectrpc/connect";
-import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { Code, ConnectError, createClient } from "@connectrpc/connect";
+import { sleep } from "../../mesh/clock.ts";
 import type { ServiceName } from "../../mesh/directory.ts";
-import { simTransport } from "./calls.ts";
+import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { StorageService } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
+import { type SimTransport, simTransport } from "./calls.ts";
 import type { Host } from "./host.ts";
+import type { SimProcess } from "./process.ts";
 import type { World } from "./world.ts";
 
 const restartable: readonly ServiceName[] = [
@@ -15,11 +18,12 @@ const restartable: readonly ServiceName[] = [
 ];
 const drainMs = 2_000;
 const waitMs = 10_000;
+const againMs = 2_000;
 
 export class Operator {
   readonly #world: World;
   readonly #host: Host;
-  #rolls = 0;
+  #underWay = 0;
   /** Rolling restarts that were done. */
   rolled = 0;
 
@@ -28,8 +32,8 @@ export class Operator {
     this.#host = world.host("operator");
   }
 
-  get rolling(): boolean {
-    return this.#rolls > 0;
+  get busy(): boolean {
+    return this.#underWay > 0;
   }
 
   /** As `parley move`, to one of those that there are, or back to where hashing places it. */
@@ -56,20 +60,73 @@ export class Operator {
     return true;
   }
 
+  /** As `parley erase`, until it is done. */
+  erase(userId: string, done: () => void): void {
+    this.#note(`erases ${userId}`);
+    this.#host.hears(() => this.#goOn(this.#erase(userId).then(done)));
+  }
+
+  async #erase(userId: string): Promise<void> {
+    for (let finished = false; !finished;) {
+      const channel = this.#anyGateway();
+      try {
+        if (channel === undefined) throw new Error("there is no gateway");
+        const gateway = createClient(GatewayService, channel);
+        for await (const { receipt } of gateway.eraseUser({ userId }))
+          finished = (receipt?.finishedMs ?? 0n) > 0n;
+      } catch (error) {
+        this.#note(`could not erase ${userId} yet: ${String(error)}`);
+      }
+      channel?.close();
+      if (!finished) await sleep(this.#host.clock, againMs);
+    }
+    this.#note(`has erased ${userId}`);
+  }
+
+  /** As `parley retention`, until what is due is removed. */
+  trim(conversationId: string, retentionMs: number): void {
+    this.#note(`keeps ${conversationId} for ${retentionMs} ms`);
+    this.#host.hears(() => this.#goOn(this.#trim(conversationId, retentionMs)));
+  }
+
+  async #trim(conversationId: string, retentionMs: number): Promise<void> {
+    for (let done = false; !done;) {
+      const storage = this.#world.alive("storage").find(({ listening }) => listening);
+      const channel = storage && this.#channel(storage);
+      try {
+        if (channel === undefined) throw new Error("there is no storage");
+        const client = createClient(StorageService, channel);
+        await client.setRetention({ conversationId, retentionMs: BigInt(retentionMs) });
+        for (let more = true; more;) ({ more } = await client.sweepRetention({ conversationId }));
+        done = true;
+      } catch (error) {
+        this.#note(`could not remove what is old of ${conversationId} yet: ${String(error)}`);
+        // Nobody has written there.
+        done = ConnectError.from(error).code === Code.NotFound;
+      }
+      channel?.close();
+      if (!done) await sleep(this.#host.clock, againMs);
+    }
+    this.#note(`has removed what is old of ${conversationId}`);
+  }
+
+  /** The world is not over before. */
+  #goOn(work: Promise<void>): void {
+    this.#underWay += 1;
+    work.then(
+      () => (this.#underWay -= 1),
+      (error: unknown) => this.#world.timeline.fail(error),
+    );
+  }
+
   /** All processes of a service are stopped and started, one after the other. */
   roll(which: number): boolean {
     const service = restartable[Math.floor(which * restartable.length)] ?? "gateway";
     const all = this.#world.alive(service);
     this.#note(`restarts all ${service} processes`);
-    this.#rolls += 1;
     this.rolled += 1;
-    void this.#restart([...all]).then(
-      () => {
-        this.#rolls -= 1;
-        this.#note(`has restarted all ${service} processes`);
-      },
-      (error: unknown) => this.#world.timeline.fail(error),
-    );
+    const restarted = this.#restart([...all]);
+    this.#goOn(restarted.then(() => this.#note(`has restarted all ${service} processes`)));
     return true;
   }
 
@@ -82,13 +139,16 @@ export class Operator {
     }
   }
 
-  #anyGateway() {
+  #anyGateway(): SimTransport | undefined {
     const world = this.#world;
     const gateway = world.anyGateway(this.#host);
-    if (gateway === undefined) return undefined;
-    const { network } = world;
-    const callee = () => (gateway.listening ? gateway : undefined);
-    return simTransport({ network, host: this.#host, callee, wire: world.options.wire });
+    return gateway && this.#channel(gateway);
+  }
+
+  #channel(process: SimProcess): SimTransport {
+    const { network, options } = this.#world;
+    const callee = () => (process.listening ? process : undefined);
+    return simTransport({ network, host: this.#host, callee, wire: options.wire });
   }
 
   #note(what: string): void {

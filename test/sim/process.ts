@@ -203,7 +203,8 @@ export class SimProcess implements Callee, Edge {
         const config = gatewayConfig(read);
         const gateway = createGateway(surroundings, config, simAuth, directory.shards);
         this.#gateway = gateway;
-        if (this.#world.options.wide) this.#edge = new SimEdge(surroundings, gateway);
+        if (this.#world.options.wide)
+          this.#edge = new SimEdge(surroundings, gateway, this.#world.limits);
         return {
           running: gateway,
           drain: (boundMs) => gateway.drain(boundMs),

@@ -2,16 +2,19 @@
 import type { ParleyClient } from "../../client/index.ts";
 import {
   check,
+  type DeviceLog,
   type Finding,
-  type PromiseId,
   type HistoryOf,
+  type Observed,
+  type PromiseId,
   type SeenCursor,
 } from "../support/checker.ts";
 import { checkAftermath, checkNoFalseOffline, checkPresence, checkPrompt } from "./checks.ts";
 import { type ActKind, Acts } from "./acts.ts";
-import type { Sending } from "./device.ts";
+import type { Sending, SimDevice } from "./device.ts";
 import { withoutEscapes } from "./escapes.ts";
 import { type Fault, type FaultKind, Faults, named } from "./faults.ts";
+import { asKept, checkErased, wholeHistories } from "./removed.ts";
 import type { Scenario } from "./scenario.ts";
 import { Workload } from "./workload.ts";
 import { World } from "./world.ts";
@@ -120,12 +123,17 @@ class Run {
   }
 
   get #sendings(): Sending[] {
-    return this.#world.devices.flatMap((one) => one.sendings);
+    return this.#staying.flatMap((one) => one.sendings);
+  }
+
+  /** Devices but for those of users who are erased. */
+  get #staying(): SimDevice[] {
+    return this.#world.devices.filter(({ userId }) => !this.#workload.goers.has(userId));
   }
 
   /** What was neither acked nor refused. */
   *#open(): Generator<Sending> {
-    for (const { sendings } of this.#world.devices)
+    for (const { sendings } of this.#staying)
       for (const one of sendings) if (one.seq === undefined && !one.failed) yield one;
   }
 
@@ -135,10 +143,11 @@ class Run {
   }
 
   async #aftermath(): Promise<void> {
-    const { timeline, devices } = this.#world;
+    const { timeline } = this.#world;
+    const devices = this.#staying;
     timeline.note("all is healed");
     this.#faults.heal();
-    for (const device of devices) device.connect();
+    for (const device of this.#world.devices) device.connect();
     // Asked after every event: what costs least first.
     const well = (): boolean =>
       devices.every(({ live }) => live) &&
@@ -151,6 +160,7 @@ class Run {
           for (const problem of one.problems()) this.#found("P1", `${one.address}: ${problem}`);
       for (const device of devices)
         if (!device.live) this.#found("P6", `${device.name} is ${device.client.connection.t}`);
+      if (this.#acts?.over === false) this.#found("P1", "what operators began has no end");
       for (const { text, conversationId } of this.#open())
         this.#found("P1", `${conversationId}: "${text}" was neither acked nor refused`);
       return;
@@ -164,6 +174,9 @@ class Run {
     if (this.#options.scenario.leaves) {
       await timeline.runUntil(Math.max(timeline.nowMs, settledMs + graceMs));
       const users = new Set(devices.map(({ userId }) => userId));
+      // Of who is erased nobody is told anything.
+      for (const device of devices)
+        device.watches = device.watches.filter((userId) => !this.#workload.goers.has(userId));
       this.#addOf("P7", checkPresence(devices, users));
       this.#add(checkNoFalseOffline(devices, settledMs, timeline.nowMs));
       await this.#leave(users);
@@ -182,7 +195,8 @@ class Run {
 
   /** P6: a message into every conversation is acked and pushed soon. */
   async #probe(): Promise<void> {
-    const { devices, timeline } = this.#world;
+    const { timeline } = this.#world;
+    const devices = this.#staying;
     const before = new Set(this.#sendings);
     this.#workload.probe();
     const probes = this.#sendings.filter((one) => !before.has(one));
@@ -229,8 +243,14 @@ class Run {
   }
 
   async #check(): Promise<void> {
-    const { devices, timeline } = this.#world;
-    const { members, conversations, trespasses } = this.#workload;
+    const { timeline } = this.#world;
+    const devices = this.#staying;
+    const { conversations, trespasses } = this.#workload;
+    // With who is erased there may never have been a word.
+    const written = new Set(this.#sendings.map(({ seq, conversationId: id }) => seq && id));
+    const members = new Map(
+      [...this.#workload.members].filter(([id, all]) => all.length > 1 || written.has(id)),
+    );
     // Cursors follow at leisure.
     await timeline.runUntil(timeline.nowMs + 5_000);
     const histories: HistoryOf[] = [];
@@ -255,7 +275,7 @@ class Run {
     let answered = false;
     if (this.#acts !== undefined) {
       this.#addOf("P9", this.#acts.floods.check());
-      for (const fetched of this.#acts.images.check())
+      for (const fetched of this.#acts.images.check(this.#acts))
         asked.push(fetched.then((findings) => this.#add(findings)));
     }
     Promise.all(asked).then(
@@ -269,8 +289,25 @@ class Run {
     }
     const sent = this.#sendings;
     const logs = devices.flatMap((one) => one.logs());
-    this.#add(check({ members, sent, devices: logs, histories, cursors }));
-    this.#add(checkAftermath({ devices, conversations, members, histories, cursors, trespasses }));
+    const seen = this.#withoutRemoved(logs, histories, cursors);
+    this.#add(check({ members, sent, ...seen, cursors }));
+    const aftermath = { devices, conversations, members, cursors, trespasses };
+    this.#add(checkAftermath({ ...aftermath, histories: seen.histories }));
+  }
+
+  /** What operators had removed is gone; the rest is as it was seen. */
+  #withoutRemoved(
+    devices: readonly DeviceLog[],
+    histories: readonly HistoryOf[],
+    cursors: readonly SeenCursor[],
+  ): Pick<Observed, "devices" | "histories"> {
+    const removals = this.#acts;
+    if (removals === undefined) return { devices, histories };
+    if (removals.erased.size > 0)
+      this.#addOf("P8", checkErased(this.#world.devices, histories, cursors, removals));
+    const whole = wholeHistories(histories, devices, removals);
+    const kept = devices.map((log) => asKept(log, histories, whole, removals));
+    return { devices: kept, histories: whole };
   }
 
   /** P7: all devices of some are gone, and the others are told. */

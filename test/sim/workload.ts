@@ -46,6 +46,8 @@ export class Workload {
   readonly members = new Map<string, readonly string[]>();
   /** Reads and writes that somebody who must not was let do. */
   readonly trespasses: string[] = [];
+  /** Users whose data are erased, or are to be. */
+  readonly goers = new Set<string>();
   readonly #world: World;
   readonly #random: Random;
   readonly #people: People;
@@ -64,9 +66,7 @@ export class Workload {
         const way = this.#people.ways?.get(`${userId}/${deviceId}`);
         const device = this.#world.device(userId, deviceId, way);
         device.textBytes = textBytes;
-        // Of presence a device that polls is told when it asks, and no more.
-        if (way !== "poll" && way !== "pull")
-          device.watches = users.filter((other) => other !== userId);
+        if (this.#isTold(way)) device.watches = users.filter((other) => other !== userId);
         this.#world.timeline.in(this.#random.unit() * 500, () => device.connect());
         this.#reads(device);
       }
@@ -74,6 +74,15 @@ export class Workload {
     for (const [at, one] of users.entries())
       for (const other of users.slice(at + 1)) this.#direct(one, other);
     for (let group = 0; group < groups; group += 1) this.#found(group, silentMembers);
+  }
+
+  /**
+   * Whether it is told of presence. A device that polls is told when it asks, and no more; so is one with a stream where what it asks for
+   * may come to another gateway than the stream's.
+   */
+  #isTold(way: Way = "websocket"): boolean {
+    if (way === "connect") return this.#world.options.processes.gateway === 1;
+    return way === "websocket";
   }
 
   /** The plan's operations, from now on. */
@@ -85,9 +94,26 @@ export class Workload {
     }
   }
 
+  /** Who may be erased: those who found no group and need not stay in any. */
+  get erasable(): string | undefined {
+    const [, , third] = this.#people.users;
+    return third;
+  }
+
+  /** From now on nothing is promised to them, and nobody can write to them. */
+  erasing(userId: string): void {
+    this.goers.add(userId);
+    for (const [id, userIds] of this.members)
+      this.members.set(
+        id,
+        userIds.filter((one) => one !== userId),
+      );
+  }
+
   /** One message into every conversation. */
   probe(): void {
     for (const [id, userIds] of this.members) {
+      if (id.startsWith("d:") && userIds.length < 2) continue;
       const writer = this.#world.devices.find(
         (one) => !one.life.ended && userIds.includes(one.userId),
       );

@@ -10,6 +10,7 @@ import type { Random } from "../../mesh/random.ts";
 import { seededRandom } from "../../mesh/random.ts";
 import { type MediaStore, openMemoryStore, type Store } from "../../storage/index.ts";
 import { SimDevice, type Way } from "./device.ts";
+import { simLimits } from "./edge.ts";
 import { SimEtcd } from "./etcd.ts";
 import { Host } from "./host.ts";
 import type { LinkParts } from "./links.ts";
@@ -56,6 +57,8 @@ export class World {
   readonly internalErrors: string[] = [];
   readonly registry: SimEtcd;
   readonly media: SimMedia | undefined;
+  /** Of calls over HTTP. */
+  limits = simLimits;
   /** Where takeovers may be torn. */
   tearing: Tearing | undefined;
   readonly #openStore: OpenStore;

@@ -1,11 +1,13 @@
 /** Runs that give a planted fault its chance: short, with much of the harm that it takes, at the services that it concerns. */
 import { seededRandom } from "../../../mesh/random.ts";
 import { serviceNames, type ServiceName } from "../../../mesh/directory.ts";
+import { type ActKind, twiceEach } from "../acts.ts";
 import { faultsOf, type FaultKind } from "../faults.ts";
 import type { Patch } from "../patch.ts";
 import { scenarioOf, type Scenario } from "../scenario.ts";
 import { gale, stormy, type Weather } from "../store/network.ts";
 import { overCassandra } from "../store/world.ts";
+import { widened } from "../wide.ts";
 import type { People } from "../workload.ts";
 
 export interface Harm {
@@ -20,6 +22,8 @@ export interface Harm {
   readonly leaves: boolean;
   /** Takeovers may be torn. */
   readonly torn?: boolean;
+  /** In a wide world, of which each of these is done twice. */
+  readonly acts?: readonly ActKind[];
 }
 
 /** Owners of conversations stand still, are cut off, and die. */
@@ -63,6 +67,21 @@ export const ofDevices: Harm = {
   leaves: true,
 };
 
+/** What operators and flooders do, with little harm besides. */
+const ofActs = (...acts: ActKind[]): Harm => ({
+  kinds: ["device-vanishes"],
+  services: ["gateway"],
+  count: 1,
+  cassandra: undefined,
+  few: true,
+  leaves: false,
+  acts,
+});
+export const ofErasures = ofActs("sends an image", "erases");
+export const ofImages = ofActs("sends an image");
+export const ofRetention = ofActs("trims");
+export const ofFloods = ofActs("floods");
+
 const few: People = {
   users: ["ann", "bob", "cy"],
   devices: new Map(["ann", "bob", "cy"].map((userId) => [userId, ["phone"]])),
@@ -73,6 +92,13 @@ const few: People = {
 const wordy: People = { ...few, bursts: 0.5, textBytes: 1_500 };
 
 export function plantedIn(seed: number, harm: Harm, patch: Patch): Scenario {
+  const narrow = narrowIn(seed, harm, patch);
+  if (harm.acts === undefined) return narrow;
+  const { horizonMs } = narrow;
+  return { ...widened(narrow), acts: twiceEach(seededRandom(seed), harm.acts, horizonMs - 2_000) };
+}
+
+function narrowIn(seed: number, harm: Harm, patch: Patch): Scenario {
   const { torn = false } = harm;
   const horizonMs = torn ? 10_000 : 16_000;
   const base = scenarioOf(seed, { steps: 60, kinds: [] });

@@ -1,8 +1,19 @@
 /** Every planted fault, with the harm that it takes to show and how many seeds it may take. */
 import type { Patch } from "../patch.ts";
-import { type Harm, ofDevices, ofOwners, ofTakeovers, ofTheStore } from "./harm.ts";
+import {
+  type Harm,
+  ofDevices,
+  ofErasures,
+  ofFloods,
+  ofImages,
+  ofOwners,
+  ofRetention,
+  ofTakeovers,
+  ofTheStore,
+} from "./harm.ts";
 import * as services from "./services.ts";
 import * as store from "./store.ts";
+import * as wide from "./wide.ts";
 
 export interface Planted {
   /** What is wrong, in a few words. */
@@ -73,4 +84,10 @@ export const planted: readonly Planted[] = [
   fault("a stream drops a batch and says nothing", services.batchesDropped, ofDevices, 12),
   fault("cursors that are told go back", services.cursorsBack, ofDevices, 12),
   fault("a device's frames overtake one another", services.framesSwapped, ofDevices, 12),
+  fault("what an erased user wrote stays", wide.recordsStay, ofErasures, 6),
+  fault("devices are not told what is erased", wide.erasuresUntold, ofErasures, 6),
+  fault("what an erased user uploaded stays", wide.imagesStay, ofErasures, 12),
+  fault("an image is forgotten", wide.imagesForgotten, ofImages, 6),
+  fault("calls are not counted", wide.callsUnlimited, ofFloods, 6),
+  fault("a record more than is due is removed", wide.trimmedTooFar, ofRetention, 6),
 ];
