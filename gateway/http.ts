@@ -6,7 +6,7 @@ import type { AddressInfo, Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { Code, ConnectError, cors } from "@connectrpc/connect";
 import type { Logger } from "pino";
-import type { Clock } from "../mesh/clock.ts";
+import type { Cancel, Clock } from "../mesh/clock.ts";
 import { notAllowed, retryAfterHeader, unavailable } from "../mesh/errors.ts";
 import { readiness } from "../mesh/health-http.ts";
 import { ChatService } from "../proto/gen/parley/v1/chat_pb.ts";
@@ -133,6 +133,8 @@ class Edge implements EdgeServer {
   readonly #connect: Adapter;
   readonly #parting = new AbortController();
   readonly #sockets = new Set<Duplex>();
+  /** Of a socket that a request was answered on before it had come whole: ends the wait for the rest. */
+  readonly #lingering = new Map<Duplex, Cancel>();
   readonly #server: Server;
   #closing: Promise<void> | undefined;
 
@@ -167,7 +169,11 @@ class Edge implements EdgeServer {
     server.timeout = silentMs;
     server.on("connection", (socket) => {
       this.#sockets.add(socket);
-      socket.once("close", () => this.#sockets.delete(socket));
+      socket.once("close", () => {
+        this.#sockets.delete(socket);
+        this.#lingering.get(socket)?.();
+        this.#lingering.delete(socket);
+      });
     });
     server.on("request", (request, response) => this.#answer(request, response));
     server.on("upgrade", (request, socket, head) => this.#upgrade(request, socket, head));
@@ -311,19 +317,17 @@ class Edge implements EdgeServer {
       throw refusal(404, `ChatService has the methods ${methodNames}`, Code.Unimplemented);
   }
 
-  /** By then the request may have lost its socket. */
+  /** By then the request may have lost its socket. Of the requests of a socket only the last one may be incomplete. */
   #finished(request: IncomingMessage, socket: Socket): void {
-    if (!request.complete) {
+    this.#lingering.get(socket)?.();
+    this.#lingering.delete(socket);
+    if (!request.complete && !socket.destroyed) {
       request.resume();
-      const cancel = this.#parts.clock.after(lingerMs, () => void socket.destroy());
-      // Off again, as many requests may come over one socket.
-      const done = (): void => {
-        cancel();
-        request.off("end", done);
-        socket.off("close", done);
-      };
-      request.once("end", done);
-      socket.once("close", done);
+      const cancel = this.#parts.clock.after(lingerMs, () => {
+        this.#lingering.delete(socket);
+        if (!request.complete) socket.destroy();
+      });
+      this.#lingering.set(socket, cancel);
     }
     if (this.#closing !== undefined)
       this.#parts.clock.afterTurn(() => this.#server.closeIdleConnections());

@@ -34,7 +34,9 @@ export function putEachInPlaceOf(
       targetUnion: { case: "modRevision", value: revision },
     })),
     success: puts.map(({ put: value }) => ({ request: { case: "requestPut", value } })),
-    failure: puts.map(({ put: { key } }) => ({ request: { case: "requestRange", value: { key } } })),
+    failure: puts.map(({ put: { key } }) => ({
+      request: { case: "requestRange", value: { key } },
+    })),
   };
 }
 

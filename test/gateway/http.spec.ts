@@ -51,6 +51,7 @@ const upgradeLines = (path: string, ...more: string[]): string =>
 const typing = fakeCalls({
   setTyping: () => Promise.resolve({ $typeName: "parley.v1.SetTypingResponse" }),
 });
+const grpcWeb = "application/grpc-web+proto";
 const typingPath = "/parley.v1.ChatService/SetTyping";
 
 describe("which origins may call", () => {
@@ -161,26 +162,47 @@ describe("the edge's HTTP port", () => {
     first.destroy();
   });
 
-  it("keeps nothing of the requests that went before over a socket", async () => {
-    const warnings: Error[] = [];
-    const warned = (warning: Error): void => void warnings.push(warning);
-    process.on("warning", warned);
-    try {
-      const { port } = await openEdge({ calls: typing });
-      const socket = connectSocket(port, "127.0.0.1");
-      const head = "POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\n";
-      for (let n = 0; n < 20; n += 1) {
-        socket.write(head);
-        // It is answered before its body is there.
+  for (const [what, head] of [
+    ["to nowhere", "POST /nothing HTTP/1.1"],
+    ["whose call is refused", `POST ${typingPath} HTTP/1.1\r\ncontent-type: ${grpcWeb}`],
+  ] as const)
+    it(`keeps nothing of the requests that went before over a socket, ${what}, and keeps the socket (P9)`, async () => {
+      const warnings: Error[] = [];
+      const warned = (warning: Error): void => void warnings.push(warning);
+      process.on("warning", warned);
+      try {
+        const clock = new ManualClock();
+        const { port } = await openEdge({ calls: typing, clock });
+        const socket = connectSocket(port, "127.0.0.1");
+        const ask = async (): Promise<void> => {
+          socket.write(`${head}\r\nhost: a\r\ncontent-length: 7\r\n\r\n`);
+          // Too long a message, and it is answered before all of it is there.
+          socket.write(Buffer.from([0, 0x7f, 0xff, 0xff, 0xff]));
+          await once(socket, "data");
+          socket.write("{}");
+        };
+        for (let n = 0; n < 20; n += 1) await ask();
+        socket.write("GET /healthz HTTP/1.1\r\nhost: a\r\n\r\n");
         await once(socket, "data");
-        socket.write("{}");
+        clock.advance(2_000);
+        await ask();
+        clock.advance(500);
+        socket.destroy();
+        await new Promise((resolve) => setImmediate(resolve));
+        assert.deepEqual(warnings, []);
+      } finally {
+        process.off("warning", warned);
       }
-      socket.destroy();
-      await new Promise((resolve) => setImmediate(resolve));
-      assert.deepEqual(warnings, []);
-    } finally {
-      process.off("warning", warned);
-    }
+    });
+
+  it("hangs up where the rest of a refused request does not come", async () => {
+    const clock = new ManualClock();
+    const { port } = await openEdge({ calls: typing, clock });
+    const socket = connectSocket(port, "127.0.0.1");
+    socket.write("POST /nothing HTTP/1.1\r\nhost: a\r\ncontent-length: 7\r\n\r\n{");
+    await once(socket, "data");
+    clock.advance(1_000);
+    await once(socket, "close");
   });
 
   it("sends headers that keep browsers from guessing", async () => {
