@@ -5,7 +5,6 @@ import { runGrowth } from "./growth.ts";
 import { runIdle } from "./idle.ts";
 import { runPairs } from "./pairs.ts";
 import { runRelay } from "./relayload.ts";
-import { runTurns } from "./turns.ts";
 
 const say = (message: GeneratorMessage): Promise<void> =>
   new Promise((resolve) => process.send?.(message, () => resolve()));
@@ -18,8 +17,6 @@ function run(job: Job): Promise<JobResult> {
       return runRelay(job, progress);
     case "pairs":
       return runPairs(job, progress);
-    case "turns":
-      return runTurns(job, progress);
     case "group":
       return runGroup(job, progress);
     case "idle":

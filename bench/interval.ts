@@ -22,11 +22,3 @@ export function intervalOf(values: readonly number[]): Interval | undefined {
   const half = t * Math.sqrt(squares / (count - 1) / count);
   return { mean, low: mean - half, high: mean + half };
 }
-
-/** The same of ratios, whose logarithms are what is as often above as below. */
-export function intervalOfRatios(ratios: readonly number[]): Interval | undefined {
-  const found = intervalOf(ratios.map(Math.log));
-  return (
-    found && { mean: Math.exp(found.mean), low: Math.exp(found.low), high: Math.exp(found.high) }
-  );
-}

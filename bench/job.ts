@@ -37,20 +37,6 @@ export interface PairsJob extends Load {
   readonly pace: { readonly window: number } | { readonly perSecond: number };
 }
 
-/** Closed loops on several servers, one at a time has something to do. */
-export interface TurnsJob {
-  readonly kind: "turns";
-  readonly targets: readonly Target[];
-  readonly run: string;
-  readonly connections: number;
-  readonly window: number;
-  /** The first turn of each, which does not count. */
-  readonly warmMs: number;
-  readonly turnMs: number;
-  /** How often there and back: the first is the last in the next half, so that what drifts is the same for all. */
-  readonly blocks: number;
-}
-
 export interface GroupJob extends Load {
   readonly kind: "group";
   readonly members: number;
@@ -83,7 +69,7 @@ export interface GrowthJob {
   readonly roundSyncs: number;
 }
 
-export type Job = RelayJob | PairsJob | TurnsJob | GroupJob | IdleJob | GrowthJob;
+export type Job = RelayJob | PairsJob | GroupJob | IdleJob | GrowthJob;
 
 /** One measured piece of work. */
 export interface Measured {
@@ -107,12 +93,6 @@ export interface LoadResult {
   readonly measured: Measured;
   readonly faults: Faults;
   readonly residentBytes: number | undefined;
-}
-
-/** One for each target, in that order. */
-export interface TurnsResult {
-  readonly kind: "turns";
-  readonly results: readonly LoadResult[];
 }
 
 export interface IdleResult {
@@ -144,7 +124,7 @@ export interface GrowthResult {
   readonly residentBytes: number | undefined;
 }
 
-export type JobResult = LoadResult | TurnsResult | IdleResult | GrowthResult;
+export type JobResult = LoadResult | IdleResult | GrowthResult;
 
 /** From the generator to its parent. */
 export type GeneratorMessage =
@@ -158,9 +138,7 @@ function kindOf(value: unknown): unknown {
 
 /** Both ends are this program: the tag is enough. */
 export function isJob(value: unknown): value is Job {
-  return ["relay", "pairs", "turns", "group", "idle", "growth"].some(
-    (kind) => kind === kindOf(value),
-  );
+  return ["relay", "pairs", "group", "idle", "growth"].some((kind) => kind === kindOf(value));
 }
 
 export function isGeneratorMessage(value: unknown): value is GeneratorMessage {

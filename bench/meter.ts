@@ -4,8 +4,7 @@ import { CpuMeter } from "./cpu.ts";
 import { Histogram } from "./histogram.ts";
 import type { Measured } from "./job.ts";
 
-/** CPU of this process so far. */
-export const ownSeconds = (): number => {
+const ownSeconds = (): number => {
   const usage = process.cpuUsage();
   return (usage.user + usage.system) / 1e6;
 };

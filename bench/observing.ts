@@ -1,107 +1,109 @@
-/** What it costs to be looked at: servers with metrics that are scraped, with traces besides, and two with neither take turns. */
+/** What it costs to be looked at: metrics, what scrapes them, and traces, each turned on and off in a server under load. */
 import { once } from "node:events";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { setTimeout as sleep } from "node:timers/promises";
-import { intervalOfRatios } from "./interval.ts";
-import type { LoadResult, Target } from "./job.ts";
-import { freePort, type Serving } from "./processes.ts";
-import { microsEach, type Goal, type Row } from "./report.ts";
-import { directLoads, medianOf, row, using, type Outcome, type Stage } from "./stage.ts";
+import type { Interval } from "./interval.ts";
+import { freePort, type Observed } from "./processes.ts";
+import type { Goal, Row } from "./report.ts";
+import {
+  bareMicros,
+  blocksOf,
+  microsForEach,
+  moreOf,
+  scaled,
+  together,
+  type Block,
+  type Slicing,
+} from "./slices.ts";
+import { directLoads, load, pairsJob, row, type Outcome, type Stage } from "./stage.ts";
 
-/** The second with nothing shows what the measure finds where there is nothing to find. */
-const ways = ["neither", "neither, again", "metrics", "metrics and traces"] as const;
-type Way = (typeof ways)[number];
-const lookedAt: readonly Way[] = ["metrics", "metrics and traces"];
+/** As often as an eager Prometheus. */
+const scrapeSeconds = 5;
+const scrapes = 40;
+/** Every message would be followed, but for the bound: so many a second. */
+const everyRatio = "1";
+const followedPerSecond = 100;
+const standardRatio = 0.001;
+/** Three in a hundred. */
+const limit = 0.03;
+const warmSeconds = 4;
 
-/** A server is busy for one turn in four, so that this is every 5 s of its own time, as often as an eager Prometheus. */
-const scrapeMs = 5_000 * ways.length;
-const turnMs = 500;
-const warmMs = 3_000;
-/** At most three in a hundred more. */
-const limit = 1.03;
+/** Short, so that much else is the same in two of them; those of traces longer than a batch of spans waits and is sent. */
+const slicings = {
+  metrics: { kind: "begin", what: "metrics", sliceMs: 250, settleMs: 0 },
+  traces: { kind: "begin", what: "traces", sliceMs: 2_500, settleMs: 2_500 },
+} as const satisfies Record<string, Slicing>;
 
-/** Of one load, each way's result of each round. */
-type Results = Record<Way, LoadResult[]>;
-const noResults = (): Results => ({
-  neither: [],
-  "neither, again": [],
-  metrics: [],
-  "metrics and traces": [],
-});
+type DirectLoad = (typeof directLoads)[number];
+interface Found {
+  readonly load: DirectLoad;
+  readonly metrics: Block[];
+  readonly traces: Block[];
+  readonly rows: Row[];
+}
 
 export async function observingScenario(stage: Stage): Promise<Outcome> {
-  const loads = directLoads.map((load) => ({ load, results: noResults() }));
+  const found = directLoads.map((one): Found => ({ load: one, metrics: [], traces: [], rows: [] }));
+  const scraped: number[] = [];
   const collector = await startCollector();
   const { rounds } = stage.scale.observing;
   try {
-    for (let round = 0; round < rounds; round++)
-      await usingAll(stage, collector.url, [...ways], [], async (targets) => {
-        for (const { load, results } of loads) {
-          const what = `${nameOf(load)}, round ${round + 1} of ${rounds}`;
-          const job = { kind: "turns", targets, run: stage.nextRun(), ...load } as const;
-          const { blocks } = stage.scale.observing;
-          const found = await stage.generate({ ...job, warmMs, turnMs, blocks }, what);
-          if (found.kind !== "turns") throw new Error(`${what}: an answer of the wrong kind`);
-          for (const [at, way] of ways.entries()) {
-            const result = found.results[at];
-            if (result !== undefined) results[way].push(result);
-          }
+    for (let round = 1; round <= rounds; round++) {
+      for (const what of ["metrics", "traces"] as const) {
+        const port = await freePort();
+        const traces = { PARLEY_OTLP_URL: collector.url, PARLEY_TRACE_RATIO: everyRatio };
+        const metrics = { PARLEY_METRICS_PORT: String(port) };
+        const server = await stage.observed({ ...metrics, ...(what === "traces" ? traces : {}) });
+        try {
+          for (const one of found)
+            await sliced(stage, server, one, what, `round ${round} of ${rounds}`);
+          if (what === "metrics") scraped.push(await scrapeCost(server, port));
+        } finally {
+          await server.stop();
         }
-      });
+      }
+    }
   } finally {
     await collector.close();
   }
-  const all = loads.map(({ load, results }) => compared(results, nameOf(load)));
-  const traces = `${collector.requests()} requests with traces came`;
+  const scrape = scraped.reduce((sum, one) => sum + one, 0) / scraped.length;
+  const note = `a scrape takes ${(scrape * 1e3).toFixed(1)} ms of CPU; ${collector.requests()} requests with traces came`;
   return {
-    rows: [...all.flatMap(({ rows }) => rows), { scenario: "observing", what: traces }],
-    goals: all.flatMap(({ goals }) => goals),
+    rows: [...found.flatMap(({ rows }) => rows), { scenario: "observing", what: "scrape", note }],
+    goals: found.flatMap((one) => goalsOf(one, scrape / scrapeSeconds)),
   };
 }
 
-const nameOf = ({ connections, window }: (typeof directLoads)[number]): string =>
+const nameOf = ({ connections, window }: DirectLoad): string =>
   `1:1, ${connections} clients, window ${window}`;
 
-/** One server for each way is there at the same time. */
-async function usingAll(
+async function sliced(
   stage: Stage,
-  collector: string,
-  [way, ...more]: readonly Way[],
-  targets: readonly Target[],
-  use: (targets: readonly Target[]) => Promise<void>,
+  server: Observed,
+  found: Found,
+  what: keyof typeof slicings,
+  round: string,
 ): Promise<void> {
-  if (way === undefined) return use(targets);
-  await using(server(stage, way, collector), (target) =>
-    usingAll(stage, collector, more, [...targets, target], use),
-  );
+  const name = `${nameOf(found.load)}, ${what} on and off, ${round}`;
+  const measureMs = stage.scale.observing[`${what}Seconds`] * 1_000;
+  server.begin(slicings[what]);
+  const job = { ...pairsJob(stage, server.target, found.load), measureMs };
+  const result = await load(stage, job, name);
+  const { slices } = await server.end();
+  found[what].push(...blocksOf(slices, warmSeconds));
+  found.rows.push(row("observing", name, result));
 }
 
-/** A server that is looked at in this way until it is stopped. */
-async function server(stage: Stage, way: Way, collector: string): Promise<Serving> {
-  const port = await freePort();
-  const looked = lookedAt.includes(way);
-  const metrics = looked ? { PARLEY_METRICS_PORT: String(port) } : {};
-  const traces = way === "metrics and traces" ? { PARLEY_OTLP_URL: collector } : {};
-  const serving = await stage.parley({ ...metrics, ...traces });
-  const ending = new AbortController();
-  const scraping = looked ? scrape(port, ending.signal) : undefined;
-  return {
-    target: serving.target,
-    async stop() {
-      ending.abort();
-      await scraping;
-      await serving.stop();
-    },
-  };
-}
-
-async function scrape(port: number, signal: AbortSignal): Promise<void> {
-  while (!signal.aborted) {
+/** Seconds of CPU for one, while nothing else is done. */
+async function scrapeCost(server: Observed, port: number): Promise<number> {
+  const scrape = async (): Promise<void> => {
     const text = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
     if (!text.includes("parley_ready 1")) throw new Error("what is scraped are no metrics");
-    await sleep(scrapeMs, undefined, { signal }).catch(() => undefined);
-  }
+  };
+  await scrape();
+  const before = await server.end();
+  for (let at = 0; at < scrapes; at++) await scrape();
+  return ((await server.end()).cpuSeconds - before.cpuSeconds) / scrapes;
 }
 
 /** Takes what is sent and forgets it. */
@@ -124,35 +126,29 @@ async function startCollector() {
   };
 }
 
-/** Of one round: the server's CPU for a message, of that of those with nothing. */
-function ratiosOf(results: Results, way: Way, bare: readonly Way[]): number[] {
-  return results[way].flatMap(({ measured }, round) => {
-    const value = microsEach(measured);
-    const others = bare.map((other) => {
-      const of = results[other][round];
-      return of && microsEach(of.measured);
-    });
-    const known = others.filter((other) => other !== undefined);
-    if (value === undefined || known.length < bare.length) return [];
-    const logs = known.reduce((sum, other) => sum + Math.log(other), 0);
-    return [value / Math.exp(logs / known.length)];
+/** `scraping`: of a whole core's time, which at full load is the server's. */
+function goalsOf({ load: of, metrics, traces }: Found, scraping: number): Goal[] {
+  const counted = moreOf(metrics);
+  const followed = microsForEach(traces, followedPerSecond);
+  if (counted === undefined || followed === undefined) return [];
+  const scrape = { mean: scraping, low: scraping, high: scraping };
+  const perMessage = bareMicros(traces);
+  const [withMetrics, withTraces] = [
+    together([counted, scrape]),
+    scaled(followed, standardRatio / perMessage),
+  ];
+  const each = `${followed.mean.toFixed(0)} us each (${followed.low.toFixed(0)} to ${followed.high.toFixed(0)})`;
+  const goal = (what: string, interval: Interval, blocks: number): Goal => ({
+    what: `${nameOf(of)}: ${what}, of a message's CPU, ${blocks} blocks`,
+    value: interval.mean,
+    interval,
+    limit,
+    bound: "at most",
+    unit: "",
   });
-}
-
-export function compared(results: Results, what: string): { rows: Row[]; goals: Goal[] } {
-  const rows = ways.map((way) => row("observing", `${what}, with ${way}`, medianOf(results[way])));
-  const goals = ways.slice(1).map((way): Goal => {
-    const bare: Way[] = lookedAt.includes(way) ? ["neither", "neither, again"] : ["neither"];
-    const ratios = ratiosOf(results, way, bare);
-    const interval = intervalOfRatios(ratios);
-    return {
-      what: `CPU of a message with ${way}, of one with neither, ${what}: ${ratios.length} rounds`,
-      value: interval?.mean,
-      limit,
-      bound: "at most",
-      unit: "",
-      ...(interval && { interval }),
-    };
-  });
-  return { rows, goals };
+  return [
+    goal("metrics, scraped", withMetrics, metrics.length),
+    goal(`traces of one in a thousand, ${each}`, withTraces, traces.length),
+    goal("both", together([withMetrics, withTraces]), metrics.length + traces.length),
+  ];
 }

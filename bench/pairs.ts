@@ -206,21 +206,12 @@ function openLoop(sides: Side[], perSecond: number, turn: Turn): () => void {
   return () => (running = false);
 }
 
-/** Connections that know one another's conversations, and say nothing yet. */
-export interface OpenPairs {
-  readonly connections: readonly ParleyConnection[];
-  readonly load: PairsLoad;
-  readonly meter: Meter;
-  readonly faults: Faults;
-  /** As `openLoop`, on them. */
-  pace(perSecond: number): () => void;
-}
-
-/** `window`: what each has under way in a closed loop. */
-export async function openPairs(
-  job: Pick<PairsJob, "target" | "run" | "connections">,
-  window: number,
-): Promise<OpenPairs> {
+/** Waits up to `drainMs` at the end for what is still under way. */
+export async function runPairs(
+  job: PairsJob,
+  progress: (text: string) => void,
+  drainMs = 10_000,
+): Promise<LoadResult> {
   const faults = noFaults();
   const turn = new Turn();
   const shared = newShared(job.target, turn, faults);
@@ -230,24 +221,12 @@ export async function openPairs(
   );
   const sides = connections.map((one) => new Side(one, one.number ^ 1, user(one.number ^ 1)));
   const meter = new Meter(job.target.pid, job.target.otherPids);
-  const load = new PairsLoad(sides, meter, faults, window);
+  const load = new PairsLoad(sides, meter, faults, "window" in job.pace ? job.pace.window : 0);
   for (const connection of connections) connection.load = load;
   await openConversations(sides, load, faults);
-  const pace = (perSecond: number): (() => void) => openLoop(sides, perSecond, turn);
-  return { connections, load, meter, faults, pace };
-}
-
-/** Waits up to `drainMs` at the end for what is still under way. */
-export async function runPairs(
-  job: PairsJob,
-  progress: (text: string) => void,
-  drainMs = 10_000,
-): Promise<LoadResult> {
-  const window = "window" in job.pace ? job.pace.window : 0;
-  const { connections, load, meter, faults, pace } = await openPairs(job, window);
   let stop = (): void => load.stop();
   if ("window" in job.pace) load.start();
-  else stop = pace(job.pace.perSecond);
+  else stop = openLoop(sides, job.pace.perSecond, turn);
   await measure(meter, job, progress);
   stop();
   await waitUntil(() => load.settled(), drainMs);

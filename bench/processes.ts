@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import { isGeneratorMessage, type Job, type JobResult, type Target } from "./job.ts";
 import { nodeFlags } from "./node-flags.ts";
+import type { ObservedMessage, Slicing } from "./slices.ts";
 
 const startMs = 60_000;
 const stopMs = 10_000;
@@ -126,6 +127,45 @@ export async function startParley(
   }
   return {
     target: { host: "127.0.0.1", port, secret, pid: started.pid },
+    stop: () => stop(started),
+  };
+}
+
+/** One in which being looked at goes on and off. */
+export interface Observed extends Serving {
+  begin(slicing: Slicing): void;
+  /** What was since the beginning. */
+  end(): Promise<ObservedMessage & { kind: "slices" }>;
+}
+
+export async function startObserved(
+  directory: string,
+  secret: string,
+  settings: Readonly<Record<string, string>>,
+): Promise<Observed> {
+  const env = { ...process.env, ...raisedLimits, PARLEY_JWT_SECRET: secret, ...settings };
+  const own = { PARLEY_PORT: "0", PARLEY_MESH_PORT: "0", PARLEY_DATA: directory };
+  const started = start(0, [fileOf("observed")], { ...env, ...own }, true);
+  const heard = async (): Promise<ObservedMessage> => {
+    const [message]: ObservedMessage[] = await Promise.race([
+      once(started.child, "message"),
+      once(started.child, "exit").then(() => []),
+    ]);
+    if (message === undefined) throw new Error(`the server ended: ${started.output()}`);
+    return message;
+  };
+  const listening = await heard();
+  if (listening.kind !== "listening") throw new Error("the server says what nobody asked");
+  return {
+    target: { host: "127.0.0.1", port: listening.port, secret, pid: started.pid },
+    begin: (slicing) => void started.child.send(slicing),
+    async end() {
+      const answer = heard();
+      started.child.send({ kind: "end" });
+      const slices = await answer;
+      if (slices.kind !== "slices") throw new Error("the server says what nobody asked");
+      return slices;
+    },
     stop: () => stop(started),
   };
 }

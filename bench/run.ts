@@ -4,7 +4,14 @@ import { mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { measurable } from "./cpu.ts";
 import { loadNow, machine } from "./machine.ts";
-import { generate, pins, startParley, startRelay, type Serving } from "./processes.ts";
+import {
+  generate,
+  pins,
+  startObserved,
+  startParley,
+  startRelay,
+  type Serving,
+} from "./processes.ts";
 import { printed, sound, type Goal, type Report, type Row } from "./report.ts";
 import { scenarios, type ScenarioName } from "./scenarios.ts";
 import { fullScale, quickScale, type Scale, type Stage } from "./stage.ts";
@@ -75,6 +82,11 @@ function stageOf(options: BenchOptions, scale: Scale, directory: string): Stage 
       const store = join(directory, String(stores++));
       mkdirSync(store);
       return blind(await startParley(store, secret, settings));
+    },
+    observed: (settings) => {
+      const store = join(directory, String(stores++));
+      mkdirSync(store);
+      return startObserved(store, secret, settings);
     },
     generate: (job, what) => {
       options.progress(what);

@@ -1,7 +1,7 @@
 /** What scenarios have in common: how long and how much, servers, loads on them. */
 import { addFaults, noFaults } from "./check.ts";
 import type { Job, JobResult, LoadResult, Measured, PairsJob, Target } from "./job.ts";
-import type { Serving } from "./processes.ts";
+import type { Observed, Serving } from "./processes.ts";
 import { perServerSecond, type Goal, type Row } from "./report.ts";
 
 /** How long and how much. */
@@ -10,8 +10,12 @@ export interface Scale {
   readonly measureMs: number;
   /** How often relay and Parley take turns. */
   readonly rounds: number;
-  /** How often servers that are observed and those that are not are started anew, and how often each has a turn there and back with each load. */
-  readonly observing: { readonly rounds: number; readonly blocks: number };
+  /** How often servers that are observed are started anew, and how long each load on one lasts. */
+  readonly observing: {
+    readonly rounds: number;
+    readonly metricsSeconds: number;
+    readonly tracesSeconds: number;
+  };
   readonly idleConnections: number;
   readonly settleMs: number;
   readonly growth: {
@@ -27,7 +31,7 @@ export const fullScale = (seconds: number): Scale => ({
   warmMs: 2000,
   measureMs: seconds * 1000,
   rounds: 3,
-  observing: { rounds: 10, blocks: 16 },
+  observing: { rounds: 3, metricsSeconds: 60, tracesSeconds: 120 },
   idleConnections: 10_000,
   settleMs: 15_000,
   growth: {
@@ -43,7 +47,7 @@ export const quickScale = (seconds: number): Scale => ({
   warmMs: 1000,
   measureMs: seconds * 1000,
   rounds: 1,
-  observing: { rounds: 3, blocks: 3 },
+  observing: { rounds: 1, metricsSeconds: 15, tracesSeconds: 50 },
   idleConnections: 2000,
   settleMs: 3000,
   growth: {
@@ -63,6 +67,8 @@ export interface Stage {
   relay(): Promise<Serving>;
   /** A server with an empty store, and these settings, or the one whose address was given. */
   parley(settings?: Readonly<Record<string, string>>): Promise<Serving>;
+  /** The same, always one of its own, in which being looked at goes on and off. */
+  observed(settings: Readonly<Record<string, string>>): Promise<Observed>;
   generate(job: Job, what: string): Promise<JobResult>;
 }
 

@@ -24,7 +24,7 @@ import type { Attributes, Span, Tracer } from "./trace.ts";
 /** Messages that are followed in a second at most, so that the cost is bounded whatever the ratio. */
 export const perSecondMax = 100;
 /** Spans that wait; beyond, they are lost. */
-const queueMax = 4_096;
+export const queueMax = 4_096;
 /** How long a batch gathers, and how long it may take. */
 const gatherMs = 2_000;
 const exportMs = 2_000;
@@ -50,14 +50,7 @@ export function openOtlp(
     resource: resourceFromAttributes(own).merge(detectResources({ detectors: [envDetector] })),
     sampler: new AlwaysOnSampler(),
     idGenerator: { generateTraceId: () => idOf(16), generateSpanId: () => idOf(8) },
-    spanProcessors: [
-      new BatchSpanProcessor({
-        exporter: watched(exporter, outside),
-        maxQueueSize: queueMax,
-        scheduledDelayMillis: gatherMs,
-        exportTimeoutMillis: exportMs,
-      }),
-    ],
+    spanProcessors: [new Batches(exporter, new Losses(outside), outside)],
   });
   const times = new Times(clock);
   const tracer = new OtlpTracer(provider.getTracer("parley"), times, chance(ratio, outside));
@@ -82,31 +75,79 @@ function chance(ratio: number, { clock, random }: Outside): () => boolean {
   };
 }
 
-/** The exporter, whose failures are logged and counted: the library is silent about them. */
-function watched(exporter: SpanExporter, { clock, log, metrics }: Outside): SpanExporter {
+/** Spans that nobody will see are counted, and logged now and then: the library is silent about them. */
+class Losses {
+  readonly #lost: Count;
+  readonly #clock: Clock;
+  readonly #log: Outside["log"];
+  #saidMs = -Infinity;
+
+  constructor({ clock, log, metrics }: Outside) {
+    this.#clock = clock;
+    this.#log = log;
+    this.#lost = metrics.count(
+      "parley_spans_lost_total",
+      "Spans of traces that could not be sent, or found too many waiting.",
+    );
+  }
+
+  add(spans: number, reason: string | undefined): void {
+    this.#lost.add(spans);
+    if (this.#clock.monotonic() - this.#saidMs < logMs) return;
+    this.#saidMs = this.#clock.monotonic();
+    this.#log.warn({ reason, spans }, "traces are lost");
+  }
+}
+
+/** The exporter, whose results are told. `taken`: so many wait no more. */
+function watched(
+  exporter: SpanExporter,
+  losses: Losses,
+  { metrics }: Outside,
+  taken: (spans: number) => void,
+): SpanExporter {
   const sent: Count = metrics.count("parley_spans_sent_total", "Spans of traces that were sent.");
-  const lost: Count = metrics.count(
-    "parley_spans_lost_total",
-    "Spans of traces that could not be sent.",
-  );
-  let saidMs = -Infinity;
   return {
     export(spans, done) {
+      taken(spans.length);
       exporter.export(spans, (result) => {
         // 0: it went well.
         if (result.code === 0) sent.add(spans.length);
-        else {
-          lost.add(spans.length);
-          if (clock.monotonic() - saidMs >= logMs) {
-            saidMs = clock.monotonic();
-            log.warn({ reason: result.error?.message, spans: spans.length }, "traces are lost");
-          }
-        }
+        else losses.add(spans.length, result.error?.message);
         done(result);
       });
     },
     shutdown: () => exporter.shutdown(),
   };
+}
+
+/** The library's batches, with what waits counted here: it drops what is too much without a word. */
+class Batches extends BatchSpanProcessor {
+  readonly #losses: Losses;
+  readonly #waiting: { spans: number };
+
+  constructor(exporter: SpanExporter, losses: Losses, outside: Outside) {
+    const waiting = { spans: 0 };
+    super({
+      exporter: watched(exporter, losses, outside, (spans) => {
+        waiting.spans -= spans;
+      }),
+      maxQueueSize: queueMax,
+      scheduledDelayMillis: gatherMs,
+      exportTimeoutMillis: exportMs,
+    });
+    this.#losses = losses;
+    this.#waiting = waiting;
+  }
+
+  override onEnd(span: Parameters<BatchSpanProcessor["onEnd"]>[0]): void {
+    if (this.#waiting.spans >= queueMax) {
+      this.#losses.add(1, `${queueMax} spans wait already`);
+      return;
+    }
+    this.#waiting.spans += 1;
+    super.onEnd(span);
+  }
 }
 
 /** The calendar's time as finely as the monotonic clock has it. */

@@ -1,14 +1,24 @@
 /** The secrets that processes of a cluster are given are in nothing that they print, at the level that logs everything, while whom they were given for is bad. */
 import assert from "node:assert/strict";
+import { createServer as createHttpServer } from "node:http";
 import { createServer } from "node:net";
 import type { AddressInfo, Server } from "node:net";
 import { once } from "node:events";
+import { Readable } from "node:stream";
+import { inspect } from "node:util";
+import { systemClock } from "../../mesh/clock.ts";
+import { createLog } from "../../mesh/log.ts";
+import { systemRandom } from "../../mesh/random.ts";
+import { openS3Media } from "../../storage/s3.ts";
 import { spawnParley } from "../support/server-process.ts";
 import { within } from "../support/within.ts";
 import { network } from "./ground.ts";
 
 /** Long enough for a process to start on a busy machine, to be refused, and to try again. */
 const saysMs = 60_000;
+
+/** What a bad S3 store answers, one after the other: refusals, faults, and the request's own headers sent back. */
+const s3Answers = [400, 403, 404, 500, 503] as const;
 
 const secrets = {
   PARLEY_JWT_SECRET: "Schweinebraten-Schweinebraten-Schweinebraten",
@@ -100,4 +110,59 @@ describe("secrets of processes", () => {
       );
     });
   }
+
+  it("S3's: is in nothing that storage says of a store that refuses, fails and says back what it was told", async () => {
+    const signed: string[] = [];
+    const store = createHttpServer((request, response) => {
+      request.resume().on("error", () => undefined);
+      request.once("end", () => {
+        signed.push(request.headers.authorization ?? "");
+        const status = s3Answers[signed.length % s3Answers.length] ?? 500;
+        const said = JSON.stringify(request.rawHeaders);
+        response.writeHead(status, { "content-type": "application/xml" });
+        response.end(`<Error><Code>Bad</Code><Message>${said}</Message></Error>`);
+      });
+    });
+    store.listen(0, `${network}.0.9`);
+    await once(store, "listening");
+    const { port } = store.address() as AddressInfo;
+    const written: string[] = [];
+    const log = createLog({ level: "trace", to: { write: (line) => void written.push(line) } });
+    const media = openS3Media(
+      {
+        bucket: "images",
+        endpoint: `http://${network}.0.9:${port}`,
+        region: "us-east-1",
+        accessKeyId: "parley",
+        secretAccessKey: secrets.PARLEY_S3_SECRET_ACCESS_KEY,
+      },
+      { clock: systemClock, random: systemRandom, log },
+    );
+    const said: string[] = [];
+    const failed = (error: unknown): void => void said.push(inspect(error, { depth: 10 }));
+    const mediaId = "0".repeat(64);
+    try {
+      for (let times = 0; times < s3Answers.length; times += 1) {
+        await media.put(Readable.from([Buffer.from("a picture")])).catch(failed);
+        await media.get(mediaId, 0, 10)[Symbol.asyncIterator]().next().catch(failed);
+        await media.has(mediaId).catch(failed);
+        await media.remove(mediaId).catch(failed);
+        await media
+          .waitForBucket((reason) => said.push(reason), AbortSignal.timeout(500))
+          .catch(failed);
+      }
+    } finally {
+      store.closeAllConnections();
+      store.close();
+    }
+    assert.ok(signed.length > 20 && signed.every((one) => one.includes("Credential=parley/")));
+    assert.ok(written.length > 0 && said.length > 0);
+    const all = [...written, ...said].join("\n");
+    const secret = secrets.PARLEY_S3_SECRET_ACCESS_KEY;
+    const encoded = Buffer.from(secret).toString("base64").slice(0, -4);
+    assert.deepEqual(
+      [secret, encoded].filter((one) => all.includes(one)),
+      [],
+    );
+  }).timeout(saysMs);
 });

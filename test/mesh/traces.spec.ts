@@ -5,7 +5,7 @@ import { EnvReader } from "../../mesh/env.ts";
 import { Identity } from "../../mesh/identity.ts";
 import { createLog } from "../../mesh/log.ts";
 import { seededRandom } from "../../mesh/random.ts";
-import { openOtlp, perSecondMax } from "../../mesh/trace-otlp.ts";
+import { openOtlp, perSecondMax, queueMax } from "../../mesh/trace-otlp.ts";
 import { openTracing, traceConfig } from "../../mesh/trace-config.ts";
 import { traceIdOf } from "../../mesh/trace.ts";
 import { NotedMetrics } from "../support/noted-metrics.ts";
@@ -81,6 +81,19 @@ describe("traces", () => {
     assert.equal(around.metrics.of("parley_spans_lost_total"), 1);
     assert.equal(around.metrics.of("parley_spans_sent_total"), 0);
     assert.equal(around.warnings.filter((line) => line.includes("traces are lost")).length, 1);
+  });
+
+  it("are given up, logged once and counted beyond what may wait", async () => {
+    const around = outside();
+    const { tracer, close } = openOtlp(settings(1), "one", around);
+    // All in one turn, in which a batch of 512 is handed on and no other one.
+    for (let n = 0; n < queueMax + 512 + 10; n += 1) tracer.begin("first", {}).end();
+    const counted = (): number[] =>
+      ["sent", "lost"].map((what) => around.metrics.of(`parley_spans_${what}_total`) ?? NaN);
+    assert.equal(counted()[1], 10);
+    assert.equal(around.warnings.filter((line) => line.includes("wait already")).length, 1);
+    await close();
+    assert.deepEqual(counted(), [queueMax + 512, 10]);
   });
 
   it("are off where no address is set, and a wrong one is named", async () => {
