@@ -5,12 +5,15 @@ import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { readFile } from "node:fs/promises";
+import { createClient } from "@connectrpc/connect";
+import { createGrpcTransport } from "@connectrpc/connect-node";
 import { chromium } from "playwright-core";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import type { ParleyClient } from "../../client/index.ts";
 import { createNodeClient } from "../../client/node.ts";
 import { signDevelopmentToken } from "../../embedded/index.ts";
 import { systemClock } from "../../mesh/clock.ts";
+import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { newFolder, type Settings } from "../support/parley.ts";
 import type {} from "./fixture/main.ts";
 import { ServerProcess } from "../support/server-process.ts";
@@ -68,6 +71,8 @@ export interface Ground {
   context(): Promise<BrowserContext>;
   /** Faults of this kind are what the test is about: they do not fail it. */
   expect(fault: RegExp): void;
+  /** As an operator does it. */
+  erase(name: string): Promise<void>;
   /** kill -9, and the same server again at the same address. */
   kill(): Promise<void>;
   start(): Promise<void>;
@@ -157,6 +162,11 @@ export function openGround(
       return client;
     },
     expect: (fault) => void expected.push(fault),
+    async erase(userId) {
+      const transport = createGrpcTransport({ baseUrl: server?.meshUrl ?? "" });
+      const operator = createClient(GatewayService, transport);
+      for await (const step of operator.eraseUser({ userId })) assert.ok(step.receipt);
+    },
     async kill() {
       await server?.end("SIGKILL");
     },

@@ -1,11 +1,12 @@
 /** Erasure on real Cassandra: no table has anything of the user any more, and once tombstones are old enough and files are compacted, no file. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { systemRandom } from "../../mesh/random.ts";
 import { openMediaFolder } from "../../storage/index.ts";
+import { Kind } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { newFolder } from "../support/parley.ts";
 import { root } from "../support/tree.ts";
 import { Desk, member, write } from "../storage/writes.ts";
@@ -22,6 +23,19 @@ const network = process.env["TEST_NETWORK"] ?? "127.51";
 const jmxPort = 17_199;
 const userId = "mallory-the-user";
 const members = [member(userId), member("bob")];
+
+/** A direct conversation's id has both users' ids, and is the other one's. */
+const direct = `d:bob:${userId}`;
+
+/** Compactions remove files meanwhile. */
+function folderOrGone(error: NodeJS.ErrnoException): Buffer {
+  if (error.code === "EISDIR" || error.code === "ENOENT") return Buffer.alloc(0);
+  throw error;
+}
+
+function without(bytes: Buffer, part: string): Buffer {
+  return part === "" ? bytes : Buffer.from(bytes.toString("latin1").replaceAll(part, ""), "latin1");
+}
 
 describe("erasure on Cassandra", function () {
   this.timeout(300_000);
@@ -47,8 +61,8 @@ describe("erasure on Cassandra", function () {
     await folder?.remove();
   });
 
-  /** Each table that has it, by a scan of all rows. */
-  async function tablesWith(text: string): Promise<string[]> {
+  /** Each table that has it, by a scan of all rows; but not where it is a part of this. */
+  async function tablesWith(text: string, partOf = ""): Promise<string[]> {
     const found: string[] = [];
     for (const name of tables.keys()) {
       const rows = await keyspace.ask(`SELECT * FROM ${keyspace.name}.${name}`);
@@ -57,19 +71,39 @@ describe("erasure on Cassandra", function () {
           .values()
           .map((value) => Buffer.from(value instanceof Uint8Array ? value : String(value))),
       );
-      if (bytes.some((value) => value.includes(text))) found.push(name);
+      const rest = bytes.map((value) => without(value, partOf));
+      if (rest.some((value) => value.includes(text))) found.push(name);
     }
     return found;
   }
 
+  async function erase(whom: string, ...conversationIds: string[]): Promise<void> {
+    await desk.client.beginErasure({ userId: whom });
+    for (const conversationId of conversationIds) {
+      await desk.client.eraseRecords({ userId: whom, conversationId });
+      await desk.client.forgetMember({ userId: whom, conversationId });
+    }
+    await desk.client.finishErasure({ userId: whom });
+  }
+
+  /** Not sent with any message. */
+  async function upload(uploaderId: string): Promise<void> {
+    const thumbnail = Buffer.from(`picture of ${uploaderId}`);
+    async function* parts(): AsyncGenerator<object> {
+      const value = { conversationId: direct, mediaType: "image/png", thumbnail };
+      yield { part: { case: "header", value }, uploaderId };
+      yield { part: { case: "chunk", value: thumbnail } };
+    }
+    await desk.client.putMedia(parts());
+  }
+
   /** Of the node's tables; its commit log has what was written until it is through with it. */
-  async function filesWith(text: string): Promise<string[]> {
+  async function filesWith(text: string, partOf = ""): Promise<string[]> {
     const path = join(node.folderOf(0), "data");
     const found: string[] = [];
     for (const name of await readdir(path, { recursive: true })) {
-      const file = join(path, name);
-      if (!(await stat(file)).isFile()) continue;
-      if ((await readFile(file)).includes(text)) found.push(name);
+      const bytes = await readFile(join(path, name)).catch(folderOrGone);
+      if (without(bytes, partOf).includes(text)) found.push(name);
     }
     return found;
   }
@@ -81,9 +115,24 @@ describe("erasure on Cassandra", function () {
       );
       await desk.kept(write({ id, members, sender: "bob", from: 61, text: "kept-marker" }));
     }
+    const talk = { id: direct, kind: Kind.DIRECT, members };
+    await desk.kept(write({ ...talk, sender: userId, from: 1, text: "secret-marker" }));
+    await desk.kept(write({ ...talk, sender: "bob", from: 2, text: "kept-marker" }));
+    await desk.kept(write({ ...talk, sender: "bob", from: 3, text: "direct-marker" }));
+    for (const uploader of [userId, "bob"]) await upload(uploader);
+    await desk.client.setRetention({ conversationId: direct, retentionMs: 1_000_000_000_000n });
     await desk.client.putLastSeen({ seen: [{ userId, timeMs: 5n }] });
     assert.deepEqual(await tablesWith("secret-marker"), ["log"]);
-    assert.deepEqual(await tablesWith(userId), ["log", "user_index", "groups", "last_seen"]);
+    assert.deepEqual(await tablesWith(userId), [
+      "log",
+      "user_index",
+      "groups",
+      "last_seen",
+      "media",
+      "uploads",
+      "media_uses",
+      "retentions",
+    ]);
     // Of files that are not compressed, so that what is in them is found.
     for (const name of tables.keys())
       await keyspace.ask(
@@ -92,20 +141,33 @@ describe("erasure on Cassandra", function () {
     await nodetool("flush");
     assert((await filesWith("secret-marker")).length > 0, "the scan finds what is there");
     await desk.client.beginErasure({ userId });
-    for (const conversationId of ["g:1", "g:2"]) {
-      await desk.client.eraseRecords({ userId, conversationId });
-      await desk.client.forgetMember({ userId, conversationId });
-    }
-    await desk.client.finishErasure({ userId });
-    assert.deepEqual(await tablesWith("secret-marker"), []);
-    assert.deepEqual(await tablesWith(userId), []);
+    await erase(userId, "g:1", "g:2", direct);
+    for (const text of ["secret-marker", `picture of ${userId}`])
+      assert.deepEqual(await tablesWith(text), [], text);
+    assert.deepEqual(await tablesWith(userId, direct), []);
+    assert.deepEqual(await tablesWith("kept-marker"), ["log"]);
+    // What is the other one's: their messages and picture, their list.
+    const { rows } = await desk.client.listIndex({ userId: "bob" });
+    assert.deepEqual(
+      rows.map(({ conversationId }) => conversationId),
+      [direct, "g:1", "g:2"],
+    );
+    assert.deepEqual((await desk.page({ conversationId: direct, userId: "bob" })).seqs, [1, 2, 3]);
+    assert.deepEqual(await tablesWith("picture of bob"), ["media"]);
+  });
+
+  it("leaves nothing of a direct conversation once the other one is erased, too", async () => {
+    await erase("bob", direct);
+    for (const text of [userId, "direct-marker", "picture of bob"])
+      assert.deepEqual(await tablesWith(text), [], text);
     assert.deepEqual(await tablesWith("kept-marker"), ["log"]);
   });
 
   it("leaves nothing in the files after compaction, once tombstones may go", async () => {
     await nodetool("flush");
     await nodetool("compact", keyspace.name);
-    for (const text of ["secret-marker", userId]) assert.deepEqual(await filesWith(text), []);
+    for (const text of ["secret-marker", "direct-marker", "picture of", userId])
+      assert.deepEqual(await filesWith(text), []);
     assert((await filesWith("kept-marker")).length > 0);
   });
 });

@@ -238,9 +238,17 @@ export function erasureCases(desk: () => DeskClient, media?: () => MediaStore): 
     await upload(desk(), "g:1", "bob", "shared");
     const elsewhere = await upload(desk(), direct, "alice", "elsewhere");
     await upload(desk(), "g:1", "bob", "elsewhere");
+    const uploaded = async (userId: string): Promise<string[]> =>
+      (await desk().client.listUploads({ userId })).uploads
+        .map(({ conversationId, mediaId }) => `${conversationId} ${mediaId}`)
+        .sort();
+    const theirs = [`g:1 ${shared}`, `g:1 ${elsewhere}`].sort();
+    const mine = [`g:1 ${own}`, `g:1 ${shared}`, `${direct} ${elsewhere}`].sort();
+    assert.deepEqual([await uploaded("alice"), await uploaded("bob")], [mine, theirs]);
     for (const id of ["g:1", direct]) await erase(desk(), id);
     const { receipt } = await desk().client.finishErasure({ userId: "alice" });
     assert.equal(receipt?.media, 3n);
+    assert.deepEqual([await uploaded("alice"), await uploaded("bob")], [[], theirs]);
     const has = async (conversationId: string, mediaId: string): Promise<boolean> =>
       (await get(desk(), conversationId, mediaId)) !== undefined;
     assert.deepEqual([await has("g:1", own), await has("g:1", shared)], [false, true]);

@@ -48,6 +48,8 @@ export interface Told {
   previousTerm?: number;
   sender?: string;
   text?: string;
+  /** Of the record at seq 0; each later one is of a millisecond more. */
+  timeMs?: number;
   kind?: Kind;
   title?: string;
   members?: Member[];
@@ -60,13 +62,14 @@ export const clientId = (seq: number): Uint8Array => new Uint8Array(16).fill(seq
 
 export function cell(told: Told, seq: number): Cell {
   const { id = "g:1", from, term = 1, epoch = term, sender = "alice", text = `text ${seq}` } = told;
+  const { timeMs = 1_000 } = told;
   const previousTerm = seq > from ? term : (told.previousTerm ?? (seq === 1 ? 0 : term));
   const record = create(RecordSchema, {
     conversationId: id,
     seq,
     senderId: sender,
     clientId: clientId(seq),
-    timeMs: BigInt(1_000 + seq),
+    timeMs: BigInt(timeMs + seq),
     ordinal: seq,
     body: { case: "message", value: { text } },
   });

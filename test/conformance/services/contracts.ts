@@ -10,21 +10,17 @@ import { StorageService } from "../../../proto/gen/parley/storage/v1/storage_pb.
 import { ScriptedSession, SmallStorage } from "../../presence/world.ts";
 import { secret } from "../../support/parley.ts";
 import { type Contract, contract } from "./contract.ts";
-import { leaseSeconds, prefix } from "./ground.ts";
 import { type DeliveryPlace, Published, deliveryCases } from "./delivery.ts";
+import { deliveryOperatorCases } from "./delivery-operators.ts";
 import { type GatewayPlace, gatewayCases } from "./gateway.ts";
+import { gatewayOperatorCases } from "./gateway-operators.ts";
 import { startOwn } from "./own.ts";
 import { presenceCases } from "./presence.ts";
+import { everywhere } from "./settings.ts";
 import { sessionCases } from "./session.ts";
 import { type SessionPlace, sessionClusterCases } from "./session-cluster.ts";
 import { type StoragePlace, storageCases } from "./storage.ts";
 import { type PresencePlace, presenceClusterCases } from "./presence-cluster.ts";
-
-const everywhere = {
-  PARLEY_ETCD_PREFIX: prefix,
-  PARLEY_LEASE_SECONDS: String(leaseSeconds),
-  PARLEY_DRAIN_MS: "500",
-};
 
 const graceMs = 1_500;
 
@@ -86,7 +82,7 @@ const delivery = contract<DeliveryPlace>(
   "delivery",
   DeliveryService,
   everywhere,
-  deliveryCases,
+  { ...deliveryCases, ...deliveryOperatorCases },
   async (ground) => {
     const published = new Published();
     await ground.serve("session", SessionService, {
@@ -110,7 +106,7 @@ const gateway = contract<GatewayPlace>(
   "gateway",
   GatewayService,
   { ...everywhere, PARLEY_GATEWAY_ID: "tested", PARLEY_JWT_SECRET: secret },
-  gatewayCases,
+  { ...gatewayCases, ...gatewayOperatorCases },
   async (ground) => {
     const behind = ["storage", "session", "delivery", "presence"] as const;
     const settings = { ...everywhere, PARLEY_LEASE_SECONDS: "5" };

@@ -67,7 +67,7 @@ type Operation = MessageInitShape<typeof OperationSchema>;
 type Exchanging = Bidi<MessageInitShape<typeof ExchangeRequestSchema>, ExchangeResponse>;
 
 /** A gateway's stream. */
-class Exchange {
+export class Exchange {
   readonly #stream: Exchanging;
   #operations = 0;
 
@@ -104,7 +104,7 @@ class Exchange {
 const content = new Uint8Array([0x0a, 1, 65]);
 const origin = "g1/1";
 
-function send(
+export function send(
   userId: string,
   conversationId: string,
   more: { clientId?: Uint8Array; retry?: boolean; epoch?: bigint } = {},
@@ -126,24 +126,24 @@ const moveCursor = (
   operation: { case: "moveCursor", value: { deliveredSeq, readSeq } },
 });
 
-function seqOf(outcome: Outcome["outcome"]): number {
+export function seqOf(outcome: Outcome["outcome"]): number {
   const why = outcome.case === "refused" ? outcome.value.message : undefined;
   assert.equal(outcome.case, "sent", why);
   return outcome.case === "sent" ? outcome.value.seq : 0;
 }
 
-function assertRefused(outcome: Outcome["outcome"], code: Code): void {
+export function assertRefused(outcome: Outcome["outcome"], code: Code): void {
   assert.equal(outcome.case, "refused");
   if (outcome.case !== "refused") return;
   assert.equal(outcome.value.code, code, outcome.value.message);
   assert.notEqual(outcome.value.message, "");
 }
 
-const until = (what: string, isSo: () => boolean): Promise<true> =>
+export const until = (what: string, isSo: () => boolean): Promise<true> =>
   asked(boundMs, what, () => Promise.resolve(isSo() ? true : undefined));
 
 /** Who has the shards, by number. */
-function owners({ tested: { ground } }: DeliveryPlace): Map<number, string> {
+export function owners({ tested: { ground } }: DeliveryPlace): Map<number, string> {
   const below = `${prefix}/shards/`;
   return new Map(
     ground.etcd.below(below).map(({ key, value }) => [Number(key.slice(below.length)), value]),
@@ -151,7 +151,7 @@ function owners({ tested: { ground } }: DeliveryPlace): Map<number, string> {
 }
 
 /** Two new users, and the conversation of both, in the shard of `isIn` where that is asked for. */
-function couple(shards: number, isIn: (shard: number) => boolean = () => true) {
+export function couple(shards: number, isIn: (shard: number) => boolean = () => true) {
   for (;;) {
     const [alice, bob] = fresh("alice", "bob");
     const conversationId = directId(alice, bob);

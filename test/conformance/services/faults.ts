@@ -1,20 +1,9 @@
 /** Services of ours with a fault each, that a contract must find. */
-import {
-  type DescMessage,
-  type DescService,
-  type MessageShape,
-  create,
-  isMessage,
-} from "@bufbuild/protobuf";
-import type { ServiceImpl, Transport } from "@connectrpc/connect";
+import { create } from "@bufbuild/protobuf";
 import { delivery } from "../../../delivery/main.ts";
 import { gateway } from "../../../gateway/main.ts";
 import { type Directory, type ServiceName, serviceNames } from "../../../mesh/directory.ts";
-import type { Running, Surroundings } from "../../../mesh/lifecycle.ts";
-import { PeerTable } from "../../../mesh/peers.ts";
-import { Pipe } from "../../../mesh/pipe.ts";
-import { type Command, type ServiceProcess, command } from "../../../mesh/process.ts";
-import type { OwnConfig } from "../../../mesh/process-config.ts";
+import { type Command, command } from "../../../mesh/process.ts";
 import { presence } from "../../../presence/main.ts";
 import { DeliveryService } from "../../../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import {
@@ -27,6 +16,18 @@ import { session } from "../../../session/main.ts";
 import type { Settings } from "../../support/parley.ts";
 import { newClientId } from "../../support/town.ts";
 import { storage } from "./own.ts";
+import {
+  alone,
+  among,
+  each,
+  handling,
+  nothing,
+  outliving,
+  swallowing,
+  through,
+  told,
+  unending,
+} from "./spoilt.ts";
 
 export interface Fault {
   readonly service: ServiceName;
@@ -36,118 +37,6 @@ export interface Fault {
   readonly directory?: (directory: Directory) => Directory;
   /** The case that it breaks, by the beginning of its title. */
   readonly breaks: string;
-}
-
-type Spec<S extends DescService, C extends OwnConfig> = ServiceProcess<S, C>;
-
-/** With some handlers in the places of its own. */
-function handling<S extends DescService, C extends OwnConfig>(
-  spec: Spec<S, C>,
-  change: (service: ServiceImpl<S>) => Partial<ServiceImpl<S>>,
-): Command {
-  return command({
-    ...spec,
-    async make(parts) {
-      const made = await spec.make(parts);
-      const { running } = made;
-      const spoilt: Running<S> = {
-        service: { ...running.service, ...change(running.service) },
-        start: () => running.start(),
-        problems: () => running.problems(),
-        close: () => running.close(),
-      };
-      return { ...made, running: spoilt };
-    },
-  });
-}
-
-/** Among neighbours that it sees otherwise than they are. */
-function among<S extends DescService, C extends OwnConfig>(
-  spec: Spec<S, C>,
-  change: (around: Surroundings) => Partial<Surroundings>,
-): Command {
-  const make: typeof spec.make = ({ surroundings, ...parts }) =>
-    spec.make({ ...parts, surroundings: { ...surroundings, ...change(surroundings) } });
-  return command({ ...spec, make });
-}
-
-/** Without the others of that service. */
-const alone =
-  (service: DescService) =>
-  ({ peers }: Surroundings): Partial<Surroundings> => ({
-    peers: (of) => (of === service ? new PeerTable() : peers(of)),
-  });
-
-/** What others tell it by streams is changed on the way. */
-function told<D extends DescMessage>(
-  type: D,
-  change: (message: MessageShape<D>) => void,
-): (transport: Transport) => Transport {
-  return (transport) => ({
-    unary: (...asked) => transport.unary(...asked),
-    async stream(method, ...asked) {
-      const answer = await transport.stream(method, ...asked);
-      const message = each(answer.message, (one) => {
-        if (isMessage(one, type)) change(one);
-      });
-      return { ...answer, message };
-    },
-  });
-}
-
-/** Calls of that method go nowhere, and are answered well. */
-const swallowing =
-  (name: string) =>
-  (transport: Transport): Transport => ({
-    unary(method, ...asked) {
-      if (method.name !== name) return transport.unary(method, ...asked);
-      const [header, message] = [new Headers(), create(method.output)];
-      const answer = { stream: false as const, service: method.parent, method, message };
-      return Promise.resolve({ ...answer, header, trailer: header });
-    },
-    stream: (...asked) => transport.stream(...asked),
-  });
-
-/** All ways to others go through this. */
-const through =
-  (change: (transport: Transport) => Transport) =>
-  ({ transport, peers }: Surroundings): Partial<Surroundings> => ({
-    transport: (service) => change(transport(service)),
-    peers: (service) => {
-      const there = peers(service);
-      return {
-        get present() {
-          return there.present.map((peer) => ({ ...peer, transport: change(peer.transport) }));
-        },
-        watch: (changed) => there.watch(changed),
-      };
-    },
-  });
-
-async function* each<T>(all: AsyncIterable<T>, look: (one: T) => void): AsyncGenerator<T, void> {
-  for await (const one of all) {
-    look(one);
-    yield one;
-  }
-}
-
-/** Whoever reads it may go away: what it comes from is not told. */
-function outliving<T extends object>(all: AsyncIterable<T>): AsyncIterable<T> {
-  const pipe = new Pipe<T>(10_000);
-  const pump = async (): Promise<void> => {
-    for await (const one of all) pipe.offer(one);
-  };
-  pump().catch(() => undefined);
-  return pipe;
-}
-
-async function* unending<T>(all: AsyncIterable<T>): AsyncGenerator<T, void> {
-  try {
-    yield* all;
-  } catch {
-    // Its end, however it comes, is what is not noticed.
-  }
-  await new Promise<never>(() => undefined);
 }
 
 const presenceFaults: readonly Omit<Fault, "service">[] = [
@@ -289,13 +178,32 @@ const deliveryFaults: readonly Omit<Fault, "service">[] = [
     command: among(delivery, through(swallowing("Revoke"))),
     breaks: "hands shards over to another",
   },
+  {
+    what: "claims no shard that it is told to claim",
+    command: handling(delivery, () => ({ pinShard: () => ({}) })),
+    breaks: "keeps shards that it was told to claim",
+  },
+  {
+    what: "holds all that is asked for",
+    command: handling(delivery, ({ inspectConversation }) => ({
+      inspectConversation: async (request, context) => ({
+        ...(await inspectConversation(request, context)),
+        loaded: true,
+      }),
+    })),
+    breaks: "tells what it holds of a conversation",
+  },
+  {
+    what: "takes what erased users write",
+    command: handling(delivery, () => ({ eraseMember: () => ({ headSeq: 3 }) })),
+    breaks: "takes nothing more of who is erased",
+  },
+  {
+    what: "lets who is erased into groups",
+    command: among(delivery, through(swallowing("FilterErased"))),
+    breaks: "has who is erased leave a group",
+  },
 ];
-
-/** Reads all, and says none of it. */
-// oxlint-disable-next-line require-yield
-async function* nothing<T>(all: AsyncIterable<T>): AsyncGenerator<T, void> {
-  for await (const _ of all);
-}
 
 const storageFaults: readonly Omit<Fault, "service">[] = [
   {
@@ -330,6 +238,21 @@ const storageFaults: readonly Omit<Fault, "service">[] = [
     }),
     breaks: "keeps the highest time of each user",
   },
+  {
+    what: "keeps what a retention says is to go",
+    command: handling(storage, () => ({ sweepRetention: () => ({}) })),
+    breaks: "removes what is older than is kept",
+  },
+  {
+    what: "erases nothing",
+    command: handling(storage, () => ({ eraseRecords: () => ({}) })),
+    breaks: "leaves what is left of records at their seqs",
+  },
+  {
+    what: "knows of nobody's uploads",
+    command: handling(storage, () => ({ listUploads: () => ({ uploads: [] }) })),
+    breaks: "removes what the user uploaded",
+  },
 ];
 
 const gatewayFaults: readonly Omit<Fault, "service">[] = [
@@ -350,6 +273,33 @@ const gatewayFaults: readonly Omit<Fault, "service">[] = [
       ),
     ),
     breaks: "over Connect: attaches connections at session",
+  },
+  {
+    what: "moves no shard",
+    command: among(gateway, through(swallowing("PinShard"))),
+    breaks: "tells whose a shard is",
+  },
+  {
+    what: "shows operators what was said, asked or not",
+    command: handling(gateway, ({ readLog }) => ({
+      readLog: (request, context) => readLog({ ...request, content: true }, context),
+    })),
+    breaks: "reads a log without what was said",
+  },
+  {
+    what: "says that all is erased once it is asked for",
+    command: handling(gateway, () => ({
+      async *eraseUser() {
+        const receipt = { finishedMs: 1n, conversations: 1, messages: 1n };
+        yield await Promise.resolve({ conversationsLeft: 1, receipt });
+      },
+    })),
+    breaks: "erases a user",
+  },
+  {
+    what: "asks nobody where a user is",
+    command: handling(gateway, () => ({ getUser: () => ({}) })),
+    breaks: "tells where a user is",
   },
 ];
 

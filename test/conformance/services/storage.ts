@@ -3,6 +3,7 @@ import { createClient } from "@connectrpc/connect";
 import { StorageService } from "../../../proto/gen/parley/storage/v1/storage_pb.ts";
 import { DeskClient } from "../../storage/writes.ts";
 import { erasureCases } from "../erasure.ts";
+import { retentionCases } from "./storage-retention.ts";
 import { deskCases } from "../store.ts";
 import { collected } from "./collected.ts";
 import { fresh } from "./fresh.ts";
@@ -36,6 +37,7 @@ const cases = collected(() => {
   // A storage of a cluster does not read before it writes, and none has to.
   deskCases(present, { reads: false, manyMembers: 5_000 });
   describe("erasure", () => erasureCases(present));
+  describe("retention", () => retentionCases(present));
 });
 
 export const storageCases = Object.fromEntries(

@@ -4,7 +4,7 @@
  */
 import { computed, signal } from "@preact/signals";
 import { withErasure } from "../erased.ts";
-import type { Entry, HistoryWindow, MemberCursor } from "../session.ts";
+import type { Entry, ErasureBody, HistoryWindow, MemberCursor } from "../session.ts";
 import type { Chat } from "./chat.ts";
 
 const pageMax = 100;
@@ -26,6 +26,8 @@ export class Room {
   /** The entry to bring into view next; a reader's wish, taken once. */
   readonly wish = signal<{ readonly seq: number; readonly flash: boolean } | undefined>(undefined);
   readonly replyTo = signal<Entry | undefined>(undefined);
+  /** What was told to be erased since the conversation was opened. */
+  readonly erasures = signal<readonly ErasureBody[]>([]);
   readonly members = signal<ReadonlyMap<string, MemberCursor> | undefined>(undefined);
   /** Seqs that the server has no more: holes that stay. */
   readonly lost = signal<ReadonlySet<number>>(new Set());
@@ -69,9 +71,17 @@ export class Room {
       this.cursor(this.id, { userId, deliveredSeq: seq, readSeq: seq });
     }
     const { body } = entry;
-    if (body.t === "erasure") this.entries.value = withErasure(this.entries.peek(), body);
+    if (body.t === "erasure") this.#erase(body);
     if (!this.atNewest.peek()) return;
     this.entries.value = merged(this.entries.peek(), [entry]);
+  }
+
+  #erase(body: ErasureBody): void {
+    this.erasures.value = [...this.erasures.peek(), body];
+    this.entries.value = withErasure(this.entries.peek(), body);
+    const answered = this.replyTo.peek();
+    if (answered !== undefined && withErasure([answered], body)[0] !== answered)
+      this.replyTo.value = undefined;
   }
 
   cursor(conversationId: string, cursor: MemberCursor): void {

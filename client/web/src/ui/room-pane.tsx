@@ -22,6 +22,8 @@ export function RoomPane({ chat, room }: { chat: Chat; room: Room }): JSX.Elemen
   const [shown, setShown] = useState<Shown>();
   const [dragging, setDragging] = useState(false);
   const draft = chat.draftOf(room.id);
+  // A picture may be of a message that was erased.
+  useEffect(() => setShown(undefined), [room.erasures.value]);
   const view = room.view.value;
   const gone = view === undefined && room.id.startsWith("g:") && chat.synced.value;
   const actions: RoomActions = {
