@@ -1,6 +1,7 @@
 /** `parley backup` and `parley verify`: the data directory of one process, copied while it runs, and looked through. */
 import { rm } from "node:fs/promises";
 import type { Command } from "commander";
+import { dataOption } from "./identity.ts";
 import { backUp, verifyData } from "../embedded/index.ts";
 import { systemClock } from "../mesh/clock.ts";
 import { createLog } from "../mesh/log.ts";
@@ -17,11 +18,7 @@ export function addBackup(program: Command): void {
     .command("backup")
     .description("copy a data directory, while its server runs or not, and verify the copy")
     .argument("<directory>", "a new directory for the copy")
-    .option(
-      "--data <directory>",
-      "the server's data directory (or set PARLEY_DATA)",
-      process.env["PARLEY_DATA"] ?? "./data",
-    )
+    .addOption(dataOption("the server's data directory"))
     .action(async (directory: string, { data }: { data: string }) => {
       await backUp(data, directory);
       try {

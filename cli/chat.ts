@@ -6,7 +6,7 @@ import { commandHelp } from "./chat-commands.ts";
 import { runLines } from "./chat-lines.ts";
 import { ChatRoom } from "./chat-room.ts";
 import { type StateFile, freeStateFile, stateFolder, takeStateFile } from "./chat-state-file.ts";
-import { type IdentityOptions, tokens, withIdentity } from "./identity.ts";
+import { type IdentityOptions, tokens, userOf, withIdentity } from "./identity.ts";
 import { upload } from "./upload.ts";
 import { directConversation } from "../client/index.ts";
 import type { ParleyClient } from "../client/index.ts";
@@ -151,21 +151,4 @@ async function stateOf(options: ChatOptions, me: string): Promise<StateFile | un
   if (file === undefined)
     throw new Error(`another chat uses ${options.state}: each needs a --state of its own`);
   return file;
-}
-
-function userOf(token: string): string {
-  const [, payload = ""] = token.split(".");
-  try {
-    const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
-    if (
-      typeof claims === "object" &&
-      claims !== null &&
-      "sub" in claims &&
-      typeof claims.sub === "string"
-    )
-      return claims.sub;
-  } catch {
-    // Said below.
-  }
-  throw new Error("the token names no user: it must be a JWT with a sub");
 }

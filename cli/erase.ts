@@ -1,7 +1,6 @@
 /** `parley erase`: erases a user for good, shows how far it is, and prints the receipt. */
 import { createClient } from "@connectrpc/connect";
 import type { Command } from "commander";
-import { createLog } from "../mesh/log.ts";
 import { GatewayService } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import type { ErasureReceipt } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { type MeshOptions, overMesh, withMesh } from "./mesh.ts";
@@ -26,8 +25,7 @@ interface EraseOptions extends MeshOptions {
 async function erase(user: string, version: string, options: EraseOptions): Promise<void> {
   if (options.yes !== true)
     throw new Error(`erasing ${user} cannot be taken back: say --yes if that is what you want`);
-  const log = createLog({ level: "warn", to: process.stderr });
-  const receipt = await overMesh(options, log, async (transport) => {
+  const receipt = await overMesh(options, "any gateway", async (transport) => {
     let last: ErasureReceipt | undefined;
     const answers = createClient(GatewayService, transport).eraseUser({ userId: user });
     for await (const { conversationsLeft, receipt: told } of answers) {

@@ -4,7 +4,6 @@ import { fromBinary, toJson } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { appendFile, mkdir, open, rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { createLog } from "../mesh/log.ts";
 import {
   type IndexRow,
   IndexRowSchema,
@@ -31,9 +30,8 @@ export function addExport(program: Command, version: string): void {
     .argument("<user>", "the user's id")
     .option("--to <folder>", "where to [./export-USER]");
   withMesh(command, "any storage process").action(async (user: string, options: ExportOptions) => {
-    const log = createLog({ level: "warn", to: process.stderr });
     const folder = options.to ?? `export-${user}`;
-    const summary = await overMesh(options, log, (transport) =>
+    const summary = await overMesh(options, "any storage process", (transport) =>
       new Export(createClient(StorageService, transport), user, folder, version, (line) =>
         process.stderr.write(`parley: ${line}\n`),
       ).run(),

@@ -1,8 +1,9 @@
 /** Who the command speaks as: a given token, or one that is signed with the secret of a server on this machine. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { systemClock } from "../mesh/clock.ts";
+import { serverUrl } from "./arguments.ts";
 
 /** Options of every command that talks to a server. */
 export interface IdentityOptions {
@@ -13,24 +14,23 @@ export interface IdentityOptions {
   readonly device?: string;
 }
 
+export const dataOption = (what: string): Option =>
+  new Option("--data <directory>", what).env("PARLEY_DATA").default("./data");
+
 export function withIdentity(command: Command): Command {
-  const { PARLEY_URL, PARLEY_DATA } = process.env;
   return command
     .option(
       "--as <user>",
       "speak as this user, with a token signed by the secret of the server on this machine",
     )
-    .option("--token <jwt>", "speak with this token (or set PARLEY_TOKEN)")
-    .option(
-      "--url <url>",
-      "where the server is (or set PARLEY_URL)",
-      PARLEY_URL ?? "http://127.0.0.1:8080",
+    .addOption(new Option("--token <jwt>", "speak with this token").env("PARLEY_TOKEN"))
+    .addOption(
+      new Option("--url <url>", "where the server is")
+        .env("PARLEY_URL")
+        .argParser(serverUrl)
+        .default("http://127.0.0.1:8080"),
     )
-    .option(
-      "--data <directory>",
-      "the server's data directory, for its secret (or set PARLEY_DATA)",
-      PARLEY_DATA ?? "./data",
-    )
+    .addOption(dataOption("the server's data directory, for its secret"))
     .option("--device <name>", "the name of this device");
 }
 
@@ -60,11 +60,27 @@ export async function sign(
 
 /** A function that answers with a token that is good now. */
 export function tokens(options: IdentityOptions): () => Promise<string> {
-  const given = options.token ?? process.env["PARLEY_TOKEN"];
-  if (given !== undefined && given !== "" && options.as === undefined)
-    return () => Promise.resolve(given);
-  const userId = options.as;
+  const { token = "", as: userId } = options;
+  if (token !== "" && userId === undefined) return () => Promise.resolve(token);
   if (userId === undefined)
     throw new Error("who are you? Name yourself with --as USER, or give a --token");
   return () => sign(userId, options.data, 3_600);
+}
+
+/** Who a token says that its bearer is. */
+export function userOf(token: string): string {
+  const [, payload = ""] = token.split(".");
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
+    if (
+      typeof claims === "object" &&
+      claims !== null &&
+      "sub" in claims &&
+      typeof claims.sub === "string"
+    )
+      return claims.sub;
+  } catch {
+    // Said below.
+  }
+  throw new Error("the token names no user: it must be a JWT with a sub");
 }

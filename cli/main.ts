@@ -55,6 +55,8 @@ const program = new Command("parley")
 const asked = commands.get(process.argv[2] ?? "");
 for (const add of asked === undefined ? new Set(commands.values()) : [asked]) await add(program);
 
+/** A command that waits is not done; the clock's timers alone would let the process end. */
+const waiting = setInterval(() => undefined, 60_000);
 try {
   await program.parseAsync();
 } catch (error) {
@@ -63,4 +65,6 @@ try {
     `parley: ${error instanceof Error && !(error instanceof ConnectError) ? error.message : message || name}`,
   );
   process.exitCode = 1;
+} finally {
+  clearInterval(waiting);
 }

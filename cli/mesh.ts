@@ -1,6 +1,7 @@
-/** How a command of operators reaches the gRPC port of a process: plain, or with a certificate of the mesh. */
+/** How a command of operators reaches the gRPC port of a process, plain or with a certificate of the mesh, and what it says to do where that fails. */
+import { Code, ConnectError } from "@connectrpc/connect";
 import { type Command, Option } from "commander";
-import type { Logger } from "pino";
+import { createLog } from "../mesh/log.ts";
 import { meshCredentials } from "../mesh/grpc/tls.ts";
 import { createGrpcTransport, type GrpcTransport } from "../mesh/grpc/transport.ts";
 
@@ -11,8 +12,10 @@ export interface MeshOptions {
   readonly tlsCaFile?: string;
 }
 
-/** `whose`: of which processes any will do. */
-export function withMesh(command: Command, whose: string): Command {
+/** Of which processes any will do. */
+type Whose = "any gateway" | "any storage process";
+
+export function withMesh(command: Command, whose: Whose): Command {
   const file = (flag: string, what: string, name: string): Option =>
     new Option(`${flag} <file>`, what).env(name);
   return command
@@ -29,12 +32,16 @@ export function withMesh(command: Command, whose: string): Command {
     .addOption(file("--tls-ca-file", "the mesh's authority", "PARLEY_TLS_CA_FILE"));
 }
 
+/** Runs the calls of a command; where they fail, the error says what to do. */
 export async function overMesh<T>(
   options: MeshOptions,
-  log: Logger,
+  whose: Whose,
   run: (transport: GrpcTransport) => Promise<T>,
 ): Promise<T> {
   const { mesh: address, tlsCertFile: certFile, tlsKeyFile: keyFile, tlsCaFile: caFile } = options;
+  if ([certFile, keyFile, caFile].filter((file) => file !== undefined).length % 3 !== 0)
+    throw new Error("--tls-cert-file, --tls-key-file and --tls-ca-file belong together");
+  const log = createLog({ level: "warn", to: process.stderr });
   const secure =
     certFile !== undefined && keyFile !== undefined && caFile !== undefined
       ? meshCredentials({ certFile, keyFile, caFile }, { log })
@@ -44,8 +51,27 @@ export async function overMesh<T>(
   );
   try {
     return await run(transport);
+  } catch (error) {
+    throw explained(address, whose, error);
   } finally {
     transport.close();
     secure?.close();
+  }
+}
+
+function explained(address: string, whose: Whose, error: unknown): unknown {
+  if (!(error instanceof ConnectError)) return error;
+  const said = error.rawMessage.replace(/\. Resolution note:.*$/, "");
+  switch (error.code) {
+    case Code.Unimplemented:
+      return new Error(
+        `what listens at ${address} does not answer that: name the gRPC port of ${whose} by --mesh`,
+      );
+    case Code.Unavailable:
+      return new Error(
+        `${address}: ${said}. Is it the gRPC port of ${whose}, and with TLS or without, as asked? --mesh names another`,
+      );
+    default:
+      return new Error(said);
   }
 }

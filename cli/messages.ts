@@ -3,8 +3,9 @@ import { randomBytes } from "node:crypto";
 import { toJson } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Command } from "commander";
+import { wholeNumber } from "./arguments.ts";
 import { chatClient } from "./chat-client.ts";
-import { type IdentityOptions, tokens, withIdentity } from "./identity.ts";
+import { type IdentityOptions, tokens, userOf, withIdentity } from "./identity.ts";
 import { upload } from "./upload.ts";
 import { directConversation } from "../client/index.ts";
 import { SendResponseSchema } from "../proto/gen/parley/v1/chat_pb.ts";
@@ -24,8 +25,8 @@ interface SendOptions extends IdentityOptions {
 interface HistoryOptions extends IdentityOptions {
   readonly with?: string;
   readonly group?: string;
-  readonly limit: string;
-  readonly before: string;
+  readonly limit: number;
+  readonly before: number;
   readonly json?: true;
 }
 
@@ -44,8 +45,8 @@ export function addMessageCommands(program: Command): void {
   )
     .option("--with <user>", "the conversation with this user")
     .option("--group <id>", "this conversation")
-    .option("--limit <n>", "how many records, 200 at most", "50")
-    .option("--before <seq>", "only records before this one", "0")
+    .option("--limit <n>", "how many records, 200 at most", wholeNumber, 50)
+    .option("--before <seq>", "only records before this one", wholeNumber, 0)
     .option("--json", "print each record as a line of JSON")
     .action(history);
 }
@@ -55,17 +56,7 @@ async function conversationOf(options: SendOptions | HistoryOptions): Promise<st
   if (options.group !== undefined) return options.group;
   if (options.with === undefined)
     throw new Error("with whom? Name a user by --with or a conversation by --group");
-  const [, payload = ""] = (await tokens(options)()).split(".");
-  const claims: unknown = JSON.parse(Buffer.from(payload, "base64url").toString("utf8"));
-  if (
-    typeof claims !== "object" ||
-    claims === null ||
-    !("sub" in claims) ||
-    typeof claims.sub !== "string"
-  ) {
-    throw new Error("the token names no user");
-  }
-  return directConversation(claims.sub, options.with);
+  return directConversation(userOf(await tokens(options)()), options.with);
 }
 
 async function send(text: string | undefined, options: SendOptions): Promise<void> {
@@ -111,8 +102,8 @@ async function history(options: HistoryOptions): Promise<void> {
   const conversationId = await conversationOf(options);
   const answer = await chatClient(options).history({
     conversationId,
-    limit: Number(options.limit),
-    beforeSeq: Number(options.before),
+    limit: options.limit,
+    beforeSeq: options.before,
   });
   for (const record of answer.records) {
     console.log(options.json ? JSON.stringify(toJson(RecordSchema, record)) : line(record));

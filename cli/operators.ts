@@ -12,6 +12,7 @@ import {
   MoveShardResponseSchema,
   ReadLogResponseSchema,
 } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { wholeNumber } from "./arguments.ts";
 import { line } from "./messages.ts";
 import { type OperatorOptions, asked, asksGateway } from "./operator-client.ts";
 import {
@@ -38,7 +39,7 @@ function addWhere(program: Command): void {
   asksGateway(connections)
     .option("--user <user>", "only this user's")
     .option("--gateway <id>", "only those of this gateway")
-    .option("--limit <n>", "at most so many of each gateway, up to 1000", number, 200)
+    .option("--limit <n>", "at most so many of each gateway, up to 1000", wholeNumber, 200)
     .action(listConnections);
   const sessions = program
     .command("sessions")
@@ -49,7 +50,7 @@ function addWhere(program: Command): void {
     .description("send a gateway's clients away; it takes no more until it is started again");
   asksGateway(drain)
     .argument("<gateway>", "the gateway's id")
-    .option("--over <ms>", "over so many milliseconds", number, 5_000)
+    .option("--over <ms>", "over so many milliseconds", wholeNumber, 5_000)
     .action(drainGateway);
 }
 
@@ -72,35 +73,29 @@ function addMessages(program: Command): void {
     .description("say why a message was delivered, or was not: all that the services know of it");
   asksGateway(explain)
     .argument("<conversation>", "the conversation's id")
-    .argument("[seq]", "the message's number", number)
+    .argument("[seq]", "the message's number", wholeNumber)
     .option("--sender <user>", "instead of a number: who sent it")
     .option("--client-id <base64>", "and the client_id that it was sent with")
     .option("--user <user>", "only what became of it for this member")
-    .option("--limit <n>", "at most so many members, up to 100", number, 20)
+    .option("--limit <n>", "at most so many members, up to 100", wholeNumber, 20)
     .action(explainMessage);
   const log = program
     .command("log")
     .description("read a conversation's log: who did what when, and what was said if asked");
   asksGateway(log)
     .argument("<conversation>", "the conversation's id")
-    .option("--after <seq>", "records after this one, the lowest first", number, 0)
-    .option("--before <seq>", "records before this one", number, 0)
-    .option("--limit <n>", "at most so many, up to 200", number, 50)
+    .option("--after <seq>", "records after this one, the lowest first", wholeNumber, 0)
+    .option("--before <seq>", "records before this one", wholeNumber, 0)
+    .option("--limit <n>", "at most so many, up to 200", wholeNumber, 50)
     .option("--content", "with what was said")
     .action(readLog);
-}
-
-function number(text: string): number {
-  const value = Number(text);
-  if (/^\d+$/.test(text) && value < 2 ** 32) return value;
-  throw new Error(`"${text}" must be a whole number`);
 }
 
 const whichOf = (
   text: string,
 ): { case: "shard"; value: number } | { case: "conversationId"; value: string } =>
   /^\d+$/.test(text)
-    ? { case: "shard", value: number(text) }
+    ? { case: "shard", value: wholeNumber(text) }
     : { case: "conversationId", value: text };
 
 /** JSON for machines, where they ask for it. */

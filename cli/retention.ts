@@ -1,7 +1,6 @@
 /** `parley retention`: how long a conversation is kept; says it, sets it, and removes what is due. */
 import { createClient } from "@connectrpc/connect";
 import type { Command } from "commander";
-import { createLog } from "../mesh/log.ts";
 import { StorageService, type Retention } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { type MeshOptions, overMesh, withMesh } from "./mesh.ts";
 
@@ -25,8 +24,7 @@ export function addRetention(program: Command): void {
 async function retention(conversationId: string, options: RetentionOptions): Promise<void> {
   const { days } = options;
   if (days !== undefined && !(Number(days) >= 0)) throw new Error("--days takes a number");
-  const log = createLog({ level: "warn", to: process.stderr });
-  const kept = await overMesh(options, log, async (transport) => {
+  const kept = await overMesh(options, "any storage process", async (transport) => {
     const storage = createClient(StorageService, transport);
     if (days === undefined) return (await storage.getRetention({ conversationId })).retention;
     const retentionMs = BigInt(Math.round(Number(days) * dayMs));

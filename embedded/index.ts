@@ -23,6 +23,7 @@ import { addHealth } from "../mesh/grpc/health.ts";
 import { addReflection } from "../mesh/grpc/reflection.ts";
 import { Identity } from "../mesh/identity.ts";
 import type { Surroundings } from "../mesh/lifecycle.ts";
+import { listening } from "../mesh/listening.ts";
 import { LocalMesh } from "../mesh/local.ts";
 import { type Metrics, noMetrics } from "../mesh/metrics.ts";
 import { PeerTable, peerOf } from "../mesh/peers.ts";
@@ -151,7 +152,7 @@ async function startServices(
 async function metricsOf({ metrics }: ParleyConfig, closers: Closers): Promise<Metrics> {
   if (metrics === undefined) return noMetrics;
   const { serveMetrics } = await import("../mesh/metrics-http.ts");
-  const shown = await listening(serveMetrics(metrics), "PARLEY_METRICS_PORT");
+  const shown = await listening("PARLEY_METRICS_PORT", serveMetrics(metrics));
   closers.push(() => shown.close());
   return shown.metrics;
 }
@@ -167,8 +168,8 @@ async function serveOperators(
   addReflection(mesh.handlers);
   const { handlers } = mesh;
   const server = await listening(
-    serveGrpc({ host: meshHost, port: meshPort, handlers, log, clock }),
     "PARLEY_MESH_PORT",
+    serveGrpc({ host: meshHost, port: meshPort, handlers, log, clock }),
   );
   closers.push(() => server.close(graceMs));
   return server;
@@ -196,7 +197,7 @@ async function serveClients(
     log,
     config,
   });
-  const bound = await listening(edge.listen(host, port), "PARLEY_PORT");
+  const bound = await listening("PARLEY_PORT", edge.listen(host, port));
   closers.push(
     () => edge.close(graceMs),
     () => gateway.drain(drainMs),
@@ -217,18 +218,6 @@ async function keyOf(
   if (config.jwtPublicKeyFile !== undefined)
     return { publicKeyPem: await readFile(config.jwtPublicKeyFile, "utf8") };
   return { secret: config.jwtSecret ?? own };
-}
-
-/** Says what to do about a port that cannot be had. */
-async function listening<T>(started: Promise<T>, setting: string): Promise<T> {
-  try {
-    return await started;
-  } catch (cause) {
-    const message = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`${message}: is another Parley running? Choose another port with ${setting}`, {
-      cause,
-    });
-  }
 }
 
 /** Where the secret is that the process made for itself. */

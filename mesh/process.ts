@@ -16,6 +16,7 @@ import type { MetricsServer } from "./metrics-http.ts";
 import { noMetrics } from "./metrics.ts";
 import { countLease, countReady } from "./process-meter.ts";
 import type { Running, Surroundings } from "./lifecycle.ts";
+import { listening } from "./listening.ts";
 import type { LogLevel } from "./log.ts";
 import {
   type DirectoryConfig,
@@ -382,14 +383,4 @@ interface Front {
   readonly place: Place;
   readonly address: string;
   readonly health: HealthServer;
-}
-
-/** Says what to do about a port that cannot be had. */
-async function listening<T>(setting: string, started: Promise<T>): Promise<T> {
-  try {
-    return await started;
-  } catch (cause) {
-    const message = cause instanceof Error ? cause.message : String(cause);
-    throw new Error(`${message}: is it taken? Choose another port with ${setting}`, { cause });
-  }
 }
