@@ -36,6 +36,11 @@ export interface Pace {
   readonly batchesMax: number;
   /** How long a move of a cursor waits for company, in milliseconds: each costs a store of many nodes as much as a message. */
   readonly cursorLingerMs: number;
+  /**
+   * How long what gathered waits for the batch before it to be durable, in milliseconds: what comes meanwhile shares its requests. With nothing on
+   * its way there, a batch goes at once.
+   */
+  readonly spacingMs: number;
 }
 
 /** Of a batch's events: `commit` is its number, 0 where it was indexed as soon as committed. */
@@ -64,7 +69,12 @@ export class Committer {
   /** Those of the batches under way. */
   readonly #busy = new Set<Conversation>();
   #armed = false;
-  #cancelLinger: Cancel | undefined;
+  /** The next look at what waits for company or for the batch before. */
+  #wake: { readonly dueMs: number; readonly cancel: Cancel } | undefined;
+  /** Of the last batch. */
+  #beganMs = 0;
+  /** Batches under way that are not durable yet. */
+  #volatile = 0;
   #lastBatchId = 0n;
   #requests: Pipe<AppendRequest> | undefined;
   #drained: (() => void) | undefined;
@@ -143,7 +153,7 @@ export class Committer {
   }
 
   async close(): Promise<void> {
-    this.#cancelLinger?.();
+    this.#wake?.cancel();
     await this.#stream?.close();
   }
 
@@ -155,7 +165,7 @@ export class Committer {
       draft = new Draft(conversation, this.#pace.cursorLingerMs > 0 ? this.#nowMs() : 0);
       this.#gathering.set(conversation, draft);
       this.#arm();
-    } else if (this.#cancelLinger !== undefined) this.#arm();
+    } else if (this.#wake !== undefined) this.#arm();
     return draft;
   }
 
@@ -178,6 +188,7 @@ export class Committer {
 
   #flush(): void {
     if (this.#requests === undefined || this.#underWay.size >= this.#pace.batchesMax) return;
+    if (this.#follows()) return;
     const drafts = this.#ready();
     if (drafts.length === 0) return;
     const writes: ConversationWrite[] = [];
@@ -201,26 +212,47 @@ export class Committer {
     };
     this.#sizes.observe(writes.length);
     this.#records.observe(records);
-    const beganMs = this.#surroundings.clock.monotonic();
+    const beganMs = (this.#beganMs = this.#surroundings.clock.monotonic());
+    this.#volatile += 1;
     this.#underWay.set(request.batchId, { request, drafts, beganMs, committed: false });
     this.#requests.offer(request);
   }
 
-  /** What gathered and may go: of each conversation one write at a time is under way. */
+  /** Whether what gathers waits for the batch before to be durable. */
+  #follows(): boolean {
+    const { spacingMs } = this.#pace;
+    if (spacingMs === 0 || this.#volatile === 0 || this.#drained !== undefined) return false;
+    const leftMs = this.#beganMs + spacingMs - this.#surroundings.clock.monotonic();
+    if (leftMs > 0) this.#lookIn(leftMs);
+    return leftMs > 0;
+  }
+
+  /**
+   * What gathered and may go: of each conversation one write at a time is under way. When a move of a cursor has waited for long enough, those that
+   * waited half as long go with it, so that they do not each make a batch.
+   */
   #ready(): Draft[] {
     const { cursorLingerMs } = this.#pace;
     const lingers = cursorLingerMs > 0 && this.#drained === undefined;
     const nowMs = lingers ? this.#nowMs() : 0;
-    let lingerMs = Infinity;
+    let [dueMs, youngDueMs] = [Infinity, Infinity];
     const ready: Draft[] = [];
+    const company: Draft[] = [];
     for (const draft of this.#gathering.values()) {
       if (this.#busy.has(draft.conversation)) continue;
       const leftMs = lingers && draft.cursorsOnly ? draft.beganMs + cursorLingerMs - nowMs : 0;
-      if (leftMs <= 0) ready.push(draft);
-      else lingerMs = Math.min(lingerMs, leftMs);
+      if (leftMs <= 0) {
+        ready.push(draft);
+        continue;
+      }
+      const isCompany = leftMs <= cursorLingerMs / 2;
+      if (isCompany) company.push(draft);
+      else youngDueMs = Math.min(youngDueMs, leftMs);
+      dueMs = Math.min(dueMs, leftMs);
     }
-    if (lingerMs < Infinity) this.#linger(lingerMs);
-    return ready;
+    const nextMs = ready.length > 0 ? youngDueMs : dueMs;
+    if (nextMs < Infinity) this.#lookIn(nextMs);
+    return ready.length > 0 ? [...ready, ...company] : ready;
   }
 
   /** A whole number costs no memory of its own. */
@@ -228,11 +260,16 @@ export class Committer {
     return Math.ceil(this.#surroundings.clock.monotonic());
   }
 
-  #linger(ms: number): void {
-    this.#cancelLinger ??= this.#surroundings.clock.after(Math.ceil(ms), () => {
-      this.#cancelLinger = undefined;
+  #lookIn(ms: number): void {
+    const { clock } = this.#surroundings;
+    const dueMs = clock.monotonic() + ms;
+    if (this.#wake !== undefined && this.#wake.dueMs <= dueMs) return;
+    this.#wake?.cancel();
+    const cancel = clock.after(Math.ceil(ms), () => {
+      this.#wake = undefined;
       this.#flush();
     });
+    this.#wake = { dueMs, cancel };
   }
 
   #answered(response: AppendResponse): void {
@@ -241,6 +278,7 @@ export class Committer {
     if (batch === undefined) return;
     if (response.stage === Stage.FAILED) {
       this.#end(batch);
+      if (!batch.committed) this.#volatile -= 1;
       this.#failures.add();
       const error = failure(response);
       this.#events.failed(batch.drafts, error);
@@ -250,11 +288,12 @@ export class Committer {
       const commit = indexed && !batch.committed ? 0n : batchId;
       if (!batch.committed) {
         batch.committed = true;
+        this.#volatile -= 1;
         const tookMs = this.#surroundings.clock.monotonic() - batch.beganMs;
         this.#commitSeconds.observe(tookMs / 1_000);
         this.#events.committed(batch.drafts, commit);
       }
-      if (!indexed) return;
+      if (!indexed) return this.#flush();
       this.#end(batch);
       this.#events.indexed(batch.drafts, commit);
     }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { Code } from "@connectrpc/connect";
 import { Cluster, type Process } from "./cluster.ts";
 import { until } from "./world.ts";
-import { embeddedPace } from "../../delivery/index.ts";
+import { clusterPace, embeddedPace } from "../../delivery/index.ts";
 import { unavailable } from "../../mesh/errors.ts";
 import type { Cell } from "../../proto/gen/parley/storage/v1/storage_pb.ts";
 
@@ -324,6 +324,9 @@ describe("delivery's pace", () => {
     await until(() => begun.length === 1);
     process.send(2, "alice", "d:alice:bob");
     process.send(3, "alice", "d:alice:carol");
+    for (let n = 0; n < 20; n += 1) await turn();
+    assert.equal(begun.length, 1, "it waits for the one before, for a while");
+    cluster.clock.advance(clusterPace.spacingMs);
     assert.equal(await process.outcome(3), "sent 1");
     process.send(4, "alice", "d:alice:bob");
     held.open();
@@ -356,6 +359,35 @@ describe("delivery's pace", () => {
     process.send(4, "alice", "d:alice:bob");
     assert.deepEqual([await process.outcome(4), await process.outcome(3)], ["sent 2", "moved"]);
     assert.deepEqual(written, [1, 2], "the second went with the message");
+  });
+
+  it("makes one batch of moves of cursors that waited for about as long", async () => {
+    cluster = new Cluster();
+    const process = await cluster.add();
+    await cluster.placed(process);
+    const peers = ["bob", "carol", "dave"];
+    for (const [n, peer] of peers.entries()) {
+      process.send(n, "alice", `d:alice:${peer}`);
+      assert.equal(await process.outcome(n), "sent 1");
+    }
+    const written: string[] = [];
+    cluster.store.hooks.beforeCommit = ({ writes }) => {
+      written.push(writes.map(({ conversationId }) => conversationId).join());
+      return Promise.resolve();
+    };
+    for (const [n, userId] of peers.entries()) {
+      const value = { deliveredSeq: 1, readSeq: 0 };
+      const operation = { case: "moveCursor" as const, value };
+      const conversationId = `d:alice:${userId}`;
+      process.submit({ operationId: 10 + n, userId, conversationId, operation });
+      for (let turns = 0; turns < 5; turns += 1) await turn();
+      cluster.clock.advance(n === 0 ? 40 : 20);
+    }
+    cluster.clock.advance(20);
+    assert.equal(await process.outcome(11), "moved");
+    assert.deepEqual(written, ["d:alice:bob,d:alice:carol"]);
+    cluster.clock.advance(60);
+    assert.equal(await process.outcome(12), "moved");
   });
 });
 
