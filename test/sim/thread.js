@@ -1,5 +1,6 @@
-/** Begins thread.ts: tsx, which lets it be TypeScript, begins by itself in a process's first thread alone. */
+/** Begins a thread's TypeScript file: by itself tsx begins in a process's first thread alone. */
+import { workerData } from "node:worker_threads";
 import { register } from "tsx/esm/api";
 
 register();
-await import("./thread.ts");
+await import(workerData);

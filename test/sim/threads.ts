@@ -21,8 +21,9 @@ export class Threads {
 
   constructor() {
     const count = Math.min(threadsMax, availableParallelism());
-    const file = new URL("thread.js", import.meta.url);
-    this.#workers = Array.from({ length: count }, () => new Worker(file));
+    const begin = new URL("thread.js", import.meta.url);
+    const { href: workerData } = new URL("./thread.ts", import.meta.url);
+    this.#workers = Array.from({ length: count }, () => new Worker(begin, { workerData }));
   }
 
   /** Runs each seed on whichever thread is free. Answers with those that broke a promise. */
