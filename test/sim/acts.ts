@@ -78,6 +78,17 @@ export class Acts implements Removals {
       });
   }
 
+  /**
+   * All is in good order, and what was under way when a user was erased is committed or never will be: who wants that gone, too, erases
+   * once more.
+   */
+  healed(): void {
+    for (const userId of this.#workload.goers) {
+      this.erased.delete(userId);
+      this.#eraseUser(userId);
+    }
+  }
+
   /** Whether nothing of it goes on. */
   get over(): boolean {
     return !this.operator.busy && this.images.over;
@@ -88,8 +99,12 @@ export class Acts implements Removals {
     const { erasable: userId, goers } = this.#workload;
     if (userId === undefined || goers.has(userId)) return false;
     this.#workload.erasing(userId);
-    this.operator.erase(userId, () => this.erased.set(userId, this.#world.timeline.nowMs));
+    this.#eraseUser(userId);
     return true;
+  }
+
+  #eraseUser(userId: string): void {
+    this.operator.erase(userId, () => this.erased.set(userId, this.#world.timeline.nowMs));
   }
 
   #trim([where, forMs]: Act["who"]): boolean {

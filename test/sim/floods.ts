@@ -77,7 +77,7 @@ export class Floods {
     const headers = { authorization: `Bearer ${tokenOf(flooderId, "")}` };
     const calls = callsAGateway * this.#world.options.processes.gateway;
     for (let n = 0; n < calls; n += 1) {
-      const request = { ...sendTo(victim, n), clientId: host.random.bytes(16) };
+      const request = { ...sendTo(host.name, victim, n), clientId: host.random.bytes(16) };
       chat.send(request, { headers }).then(
         () => (flood.answered += 1),
         (error: unknown) => {
@@ -124,12 +124,12 @@ export class Floods {
   }
 }
 
-const sendTo = (victim: string, n: number) => ({
+const sendTo = (flood: string, victim: string, n: number) => ({
   to: { case: "userId" as const, value: victim },
-  content: { text: `flood ${n}` },
+  content: { text: `${flood} ${n}` },
 });
 
 function sendFrame(host: Host, victim: string, n: number): ClientFrame {
-  const value = { ...sendTo(victim, n), clientId: host.random.bytes(16) };
+  const value = { ...sendTo(host.name, victim, n), clientId: host.random.bytes(16) };
   return create(ClientFrameSchema, { requestId: n + 1, frame: { case: "send", value } });
 }

@@ -72,8 +72,10 @@ export class Operator {
       try {
         if (channel === undefined) throw new Error("there is no gateway");
         const gateway = createClient(GatewayService, channel);
+        let doneMs = 0n;
         for await (const { receipt } of gateway.eraseUser({ userId }))
-          finished = (receipt?.finishedMs ?? 0n) > 0n;
+          doneMs = receipt?.finishedMs ?? 0n;
+        finished = doneMs > 0n;
       } catch (error) {
         this.#note(`could not erase ${userId} yet: ${String(error)}`);
       }

@@ -166,7 +166,13 @@ class Run {
       return;
     }
     for (const device of devices) device.watchMissing();
+    this.#acts?.healed();
     await timeline.runUntil(timeline.nowMs + settleMs);
+    if (
+      this.#acts !== undefined &&
+      !(await this.#until(recoverMs, () => this.#acts?.over === true))
+    )
+      this.#found("P1", "an erasure has no end");
     const settledMs = timeline.nowMs;
     await this.#probe();
     await this.#check();

@@ -21,27 +21,32 @@ export const erasuresUntold: Patch = {
   },
 };
 
-/** What an erased user uploaded is kept. */
+/** The media of all storage processes, changed. */
+const media = (change: (kept: MediaStore) => Partial<MediaStore>): Patch => ({
+  world({ media: all }) {
+    if (all === undefined) return;
+    const of = all.of.bind(all);
+    all.of = (host) => {
+      const kept = of(host);
+      return over<MediaStore>(kept, change(kept));
+    };
+  },
+});
+
+/** What an erased user uploaded is kept, and shown. */
 export const imagesStay: Patch = {
+  ...media(() => ({ remove: () => Promise.resolve() })),
   store: (store) => over(store, { removeUpload: () => Promise.resolve() }),
 };
 
 /** An image is answered for and not kept. */
-export const imagesForgotten: Patch = {
-  world({ media }) {
-    if (media === undefined) return;
-    const of = media.of.bind(media);
-    media.of = (host) => {
-      const kept = of(host);
-      const put: MediaStore["put"] = async (chunks) => {
-        const answer = await kept.put(chunks);
-        await kept.remove(answer.mediaId);
-        return answer;
-      };
-      return over<MediaStore>(kept, { put });
-    };
+export const imagesForgotten = media((kept) => ({
+  async put(chunks) {
+    const answer = await kept.put(chunks);
+    await kept.remove(answer.mediaId);
+    return answer;
   },
-};
+}));
 
 /** Calls are not counted. */
 export const callsUnlimited: Patch = {
