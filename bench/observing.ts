@@ -128,27 +128,24 @@ async function startCollector() {
 
 /** `scraping`: of a whole core's time, which at full load is the server's. */
 function goalsOf({ load: of, metrics, traces }: Found, scraping: number): Goal[] {
-  const counted = moreOf(metrics);
-  const followed = microsForEach(traces, followedPerSecond);
-  if (counted === undefined || followed === undefined) return [];
-  const scrape = { mean: scraping, low: scraping, high: scraping };
-  const perMessage = bareMicros(traces);
-  const [withMetrics, withTraces] = [
-    together([counted, scrape]),
-    scaled(followed, standardRatio / perMessage),
-  ];
-  const each = `${followed.mean.toFixed(0)} us each (${followed.low.toFixed(0)} to ${followed.high.toFixed(0)})`;
-  const goal = (what: string, interval: Interval, blocks: number): Goal => ({
+  const goal = (what: string, interval: Interval | undefined, blocks: number): Goal => ({
     what: `${nameOf(of)}: ${what}, of a message's CPU, ${blocks} blocks`,
-    value: interval.mean,
-    interval,
+    value: interval?.mean,
+    ...(interval && { interval }),
     limit,
     bound: "at most",
     unit: "",
   });
+  const counted = moreOf(metrics);
+  const scrape = { mean: scraping, low: scraping, high: scraping };
+  const withMetrics = counted && together([counted, scrape]);
+  const each = microsForEach(traces, followedPerSecond);
+  const withTraces = each && scaled(each, standardRatio / bareMicros(traces));
+  const told = each ? ` (${[each.mean, each.low, each.high].map(Math.round).join(", ")} us)` : "";
+  const both = withMetrics && withTraces && together([withMetrics, withTraces]);
   return [
     goal("metrics, scraped", withMetrics, metrics.length),
-    goal(`traces of one in a thousand, ${each}`, withTraces, traces.length),
-    goal("both", together([withMetrics, withTraces]), metrics.length + traces.length),
+    goal(`traces of one in a thousand${told}`, withTraces, traces.length),
+    goal("both", both, metrics.length + traces.length),
   ];
 }

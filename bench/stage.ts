@@ -47,7 +47,7 @@ export const quickScale = (seconds: number): Scale => ({
   warmMs: 1000,
   measureMs: seconds * 1000,
   rounds: 1,
-  observing: { rounds: 1, metricsSeconds: 15, tracesSeconds: 50 },
+  observing: { rounds: 1, metricsSeconds: 15, tracesSeconds: 70 },
   idleConnections: 2000,
   settleMs: 3000,
   growth: {

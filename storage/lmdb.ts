@@ -37,7 +37,7 @@ import {
   unseenChange,
 } from "./erase-changes.ts";
 import { headsOf, memberOf } from "./history.ts";
-import { Journal } from "./journal.ts";
+import { Journal, type Group } from "./journal.ts";
 import { Memtable } from "./memtable.ts";
 import type { Membership, Opened, Store, Upload, Use } from "./ports.ts";
 import { Rows } from "./rows.ts";
@@ -73,11 +73,16 @@ async function openLocked(dataDir: DataDir, settings: LmdbSettings): Promise<Sto
     await chmod(join(path, "tables.mdb"), 0o600);
     await chmod(join(path, "tables.mdb-lock"), 0o600);
     await checkFormat(path, tables);
-    if (settings.withoutId !== true) await giveId(tables, settings.random);
     const { journal, groups } = await Journal.open(path, settings.random, tables.applied);
     const config = { ...storageDefaults, ...settings.config };
     const memtable = new Memtable(tables, config.cachedConversationsMax);
-    for (const { body } of groups) replayGroup(memtable, body);
+    try {
+      replay(path, memtable, groups);
+      if (settings.withoutId !== true) await giveId(tables, settings.random);
+    } catch (error) {
+      await journal.close();
+      throw error;
+    }
     return new LmdbStore({ dataDir, tables, journal, memtable }, settings, config);
   } catch (error) {
     await tables.close();
@@ -129,6 +134,17 @@ async function checkFormat(path: string, tables: Tables): Promise<void> {
   const rows = new Rows();
   rows.number("format", formatVersion);
   await tables.write(rows);
+}
+
+/** What is whole by its checksum and cannot be read is a newer one's. */
+function replay(path: string, memtable: Memtable, groups: readonly Group[]): void {
+  try {
+    for (const { body } of groups) replayGroup(memtable, body);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    const message = `the data directory ${path} was written by a newer Parley (${reason}): start that version again, or restore the directory from a backup that this version made`;
+    throw new Error(message, { cause });
+  }
 }
 
 async function giveId(tables: Tables, random: Random): Promise<void> {

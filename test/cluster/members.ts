@@ -45,27 +45,28 @@ export class Members {
   readonly kind: Kind;
   readonly addresses: readonly string[];
   readonly #folder: Awaited<ReturnType<typeof newFolder>>;
-  readonly #env: NodeJS.ProcessEnv;
+  readonly #env: (at: number) => NodeJS.ProcessEnv;
 
   private constructor(
     kind: Kind,
     addresses: readonly string[],
     folder: Awaited<ReturnType<typeof newFolder>>,
-    env: NodeJS.ProcessEnv,
+    env: (at: number) => NodeJS.ProcessEnv,
   ) {
-    this.#env = { ...process.env, ...env };
+    this.#env = (at) => ({ ...process.env, ...env(at) });
     this.kind = kind;
     this.addresses = addresses;
     this.#folder = folder;
   }
 
-  /** All at once; resolves when they answer. `env`: what their script may be told besides. */
+  /** All at once; resolves when they answer. `env`: what their script may be told besides, all of them or each by its place. */
   static async start(
     kind: Kind,
     addresses: readonly string[],
-    env: NodeJS.ProcessEnv = {},
+    env: NodeJS.ProcessEnv | ((at: number) => NodeJS.ProcessEnv) = {},
   ): Promise<Members> {
-    const members = new Members(kind, addresses, await newFolder(), env);
+    const envOf = typeof env === "function" ? env : () => env;
+    const members = new Members(kind, addresses, await newFolder(), envOf);
     started.add(members);
     try {
       await Promise.all(addresses.map((_, at) => members.start(at)));
@@ -84,7 +85,7 @@ export class Members {
   /** With what it has stored; resolves when it answers. */
   async start(at: number): Promise<void> {
     const args = [this.folderOf(at), this.#addressOf(at), this.addresses.join(",")];
-    await run(script(this.kind, "start"), args, { timeout: startMs, env: this.#env });
+    await run(script(this.kind, "start"), args, { timeout: startMs, env: this.#env(at) });
   }
 
   /** Resolves when it is gone. */

@@ -2,12 +2,14 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdir, readdir, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { fileURLToPath } from "node:url";
 import { systemRandom } from "../../mesh/random.ts";
+import { Writer } from "../../storage/codec.ts";
 import { lockDataDir } from "../../storage/datadir.ts";
+import { Journal } from "../../storage/journal.ts";
 import { Rows } from "../../storage/rows.ts";
 import { Tables } from "../../storage/tables.ts";
 import { within } from "../support/within.ts";
@@ -97,6 +99,30 @@ describe("a data directory", () => {
     const message = new RegExp(`${folder} was written by a newer Parley \\(format 7`);
     await assert.rejects(openIn(folder), message);
     await assert.rejects(openIn(folder), message);
+  });
+
+  it("is left alone where a newer Parley wrote what this one does not know into its journal, and says what to do", async () => {
+    const { store } = await openIn(folder);
+    await store.revoke("one");
+    await store.close();
+    const tables = new Tables(folder, join(folder, "tables.mdb"));
+    const { applied } = tables;
+    await tables.close();
+    const { journal } = await Journal.open(folder, systemRandom, applied);
+    const group = new Writer(100);
+    Journal.begin(group);
+    group.byte(250);
+    await journal.append(group);
+    await journal.close();
+    const journals = (): Promise<Buffer[]> =>
+      Promise.all(["journal-0", "journal-1"].map((name) => readFile(join(folder, name))));
+    const before = await journals();
+    const message = new RegExp(
+      `${folder} was written by a newer Parley \\(.*kind \\(250\\)\\): start that version again, or restore`,
+    );
+    await assert.rejects(openIn(folder), message);
+    await assert.rejects(openIn(folder), message);
+    assert.deepEqual(await journals(), before);
   });
 
   it("is named where its tables are none", async () => {

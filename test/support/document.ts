@@ -12,11 +12,12 @@ export interface Block {
   readonly terminal: string | undefined;
 }
 
-/** What differs each time: times, tokens of syncs. */
+/** What differs each time: times, tokens of syncs, ids. */
 const rules: readonly [pattern: RegExp, instead: string][] = [
   [/\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d(\.\d+)?)?Z?/g, "TIME"],
   [/\b1\d{12}\b/g, "MILLISECONDS"],
   [/"token":"[A-Za-z0-9+/=]+"/g, '"token":"TOKEN"'],
+  [/"storeId":"[\w-]{22}"/g, '"storeId":"STORE"'],
   [/\bg:[A-Za-z0-9_-]{22}/g, "g:GROUP"],
   [/\b[0-9a-f]{64}\b/g, "MEDIA"],
   [/eyJ[\w-]+\.[\w-]+\.[\w-]+/g, "JWT"],
