@@ -1,7 +1,7 @@
 /** Erasure on real Cassandra: no table has anything of the user any more, and once tombstones are old enough and files are compacted, no file. */
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
-import { readdir, readFile, stat } from "node:fs/promises";
+import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { systemRandom } from "../../mesh/random.ts";
@@ -26,6 +26,12 @@ const members = [member(userId), member("bob")];
 
 /** A direct conversation's id has both users' ids, and is the other one's. */
 const direct = `d:bob:${userId}`;
+
+/** Compactions remove files meanwhile. */
+function folderOrGone(error: NodeJS.ErrnoException): Buffer {
+  if (error.code === "EISDIR" || error.code === "ENOENT") return Buffer.alloc(0);
+  throw error;
+}
 
 function without(bytes: Buffer, part: string): Buffer {
   return part === "" ? bytes : Buffer.from(bytes.toString("latin1").replaceAll(part, ""), "latin1");
@@ -96,9 +102,8 @@ describe("erasure on Cassandra", function () {
     const path = join(node.folderOf(0), "data");
     const found: string[] = [];
     for (const name of await readdir(path, { recursive: true })) {
-      const file = join(path, name);
-      if (!(await stat(file)).isFile()) continue;
-      if (without(await readFile(file), partOf).includes(text)) found.push(name);
+      const bytes = await readFile(join(path, name)).catch(folderOrGone);
+      if (without(bytes, partOf).includes(text)) found.push(name);
     }
     return found;
   }
