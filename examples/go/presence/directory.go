@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"math"
 	"net/url"
 	"slices"
 	"strings"
@@ -35,6 +36,7 @@ type directory struct {
 	ttl     int64  // seconds
 	log     *slog.Logger
 	changed func(service string) // called without the lock, after each change
+	admit   *admission
 
 	mu        sync.Mutex
 	instances map[string]map[string]instance // by service and id; another map after each change
@@ -44,12 +46,14 @@ type directory struct {
 	joined    bool
 	since     int64         // the revision of its announcement
 	lost      chan struct{} // closed when the present life is known to be over
+	renewed   time.Time     // when the lease was renewed
+	kept      string        // why it is not announced, though it could be; "": it may be
 }
 
-func newDirectory(client *clientv3.Client, prefix string, ttl int64, own instance, log *slog.Logger) *directory {
+func newDirectory(client *clientv3.Client, prefix string, ttl int64, own instance, admit *admission, log *slog.Logger) *directory {
 	own.ID = newID()
 	return &directory{
-		client: client, prefix: strings.TrimRight(prefix, "/") + "/instances/", ttl: ttl, log: log,
+		client: client, prefix: strings.TrimRight(prefix, "/") + "/instances/", ttl: ttl, admit: admit, log: log,
 		instances: map[string]map[string]instance{}, own: own,
 	}
 }
@@ -68,10 +72,53 @@ func (d *directory) id() string {
 	return d.own.ID
 }
 
-func (d *directory) announced() bool {
+// problems are why it is not announced.
+func (d *directory) problems() []string {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.joined
+	if d.joined {
+		return nil
+	}
+	if d.kept != "" {
+		return []string{d.kept}
+	}
+	return []string{"it is not announced to the other processes"}
+}
+
+// leaseAge is how long ago the lease was renewed, in seconds.
+func (d *directory) leaseAge() float64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if !d.joined {
+		return math.NaN()
+	}
+	return time.Since(d.renewed).Seconds()
+}
+
+// others are the processes of all services but for those at its own address: what it was before its present life.
+func (d *directory) others() (all []instance) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, of := range d.instances {
+		for _, one := range of {
+			if one.Address != d.own.Address {
+				all = append(all, one)
+			}
+		}
+	}
+	return all
+}
+
+// mayJoin asks the others whether they let this process in.
+func (d *directory) mayJoin(ctx context.Context) verdict {
+	said, reason := d.admit.ask(ctx, d.others())
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if reason != "" && reason != d.kept {
+		d.log.Warn(reason)
+	}
+	d.kept = reason
+	return said
 }
 
 // present are the live instances of a service, in order of id, as last heard.
@@ -193,6 +240,11 @@ func (d *directory) looked() {
 // stay keeps this process announced, one life after the other, until the context ends.
 func (d *directory) stay(ctx context.Context) {
 	for ctx.Err() == nil {
+		said := d.mayJoin(ctx)
+		if said == refused {
+			wait(ctx, time.Second)
+			continue
+		}
 		lost, lease, err := d.join(ctx)
 		if err != nil {
 			d.log.Warn("it is not announced to the other processes", "reason", err)
@@ -201,6 +253,9 @@ func (d *directory) stay(ctx context.Context) {
 		}
 		d.log.Info("it is announced to the other processes", "id", d.id())
 		go d.keepAlive(ctx, lease)
+		if said != letIn {
+			go d.askAgain(ctx, lease)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -214,6 +269,7 @@ func (d *directory) stay(ctx context.Context) {
 }
 
 func (d *directory) join(ctx context.Context) (lost chan struct{}, lease clientv3.LeaseID, err error) {
+	began := time.Now()
 	granted, err := d.client.Grant(timed(ctx), d.ttl)
 	if err != nil {
 		return nil, 0, err
@@ -241,6 +297,7 @@ func (d *directory) join(ctx context.Context) (lost chan struct{}, lease clientv
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lease, d.joined, d.lost = granted.ID, true, make(chan struct{})
+	d.renewed = began
 	d.since = answer.Header.Revision
 	d.looked()
 	return d.lost, granted.ID, nil
@@ -251,9 +308,32 @@ func (d *directory) keepAlive(ctx context.Context, lease clientv3.LeaseID) {
 	third := time.Duration(d.ttl) * time.Second / 3
 	for ; ctx.Err() == nil && d.has(lease); wait(ctx, third) {
 		asking, done := context.WithTimeout(ctx, third)
+		began := time.Now()
 		_, err := d.client.KeepAliveOnce(asking, lease)
 		done()
+		if err == nil {
+			d.mu.Lock()
+			d.renewed = began
+			d.mu.Unlock()
+		}
 		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			d.mu.Lock()
+			if d.lease == lease {
+				d.loseLocked()
+			}
+			d.mu.Unlock()
+			return
+		}
+	}
+}
+
+// askAgain, where nobody was there to say whether it may be announced, as others come: it goes again should they refuse it.
+func (d *directory) askAgain(ctx context.Context, lease clientv3.LeaseID) {
+	for wait(ctx, time.Second); ctx.Err() == nil && d.has(lease); wait(ctx, time.Second) {
+		switch d.mayJoin(ctx) {
+		case letIn:
+			return
+		case refused:
 			d.mu.Lock()
 			if d.lease == lease {
 				d.loseLocked()
@@ -275,6 +355,7 @@ func (d *directory) loseLocked() {
 		return
 	}
 	d.joined = false
+	leasesLost.Inc()
 	d.own.ID = newID()
 	close(d.lost)
 }

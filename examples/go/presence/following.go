@@ -119,7 +119,7 @@ func (f *following) meet(present []instance) {
 			known.instance = session
 			continue
 		}
-		channel, err := connect(session.Address)
+		channel, err := f.p.links.connect(session.Address)
 		if err != nil {
 			f.p.log.Warn("no address to connect to", "session", session.ID, "reason", err)
 			continue
@@ -166,6 +166,7 @@ func (f *following) keep(ctx context.Context, one *followed, about *share) {
 		if time.Since(began) > 5*time.Second {
 			backoff = 50 * time.Millisecond
 		}
+		streamFailures.WithLabelValues(onlineStream).Inc()
 		f.p.log.Warn("who is online is not told, trying again", slog.String("session", one.instance.ID), slog.Any("reason", err))
 		f.p.locked(func() {
 			// Once it was stopped another one may be telling already.
@@ -191,6 +192,8 @@ func (f *following) listen(ctx context.Context, one *followed, about *share) err
 	if err != nil {
 		return err
 	}
+	streamsUp.WithLabelValues(onlineStream).Inc()
+	defer streamsUp.WithLabelValues(onlineStream).Dec()
 	for {
 		told, err := stream.Recv()
 		if err != nil {

@@ -5,14 +5,13 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/resolver"
 	"google.golang.org/grpc/resolver/manual"
 )
 
 var dialOptions = []grpc.DialOption{
-	grpc.WithTransportCredentials(insecure.NewCredentials()),
 	// A peer whose host vanished says nothing: it is asked for a sign of life.
 	grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
 	grpc.WithConnectParams(grpc.ConnectParams{
@@ -21,9 +20,16 @@ var dialOptions = []grpc.DialOption{
 	}),
 }
 
+// links are the ways to the others, encrypted where the mesh is.
+type links struct{ options []grpc.DialOption }
+
+func newLinks(secured credentials.TransportCredentials) *links {
+	return &links{append(dialOptions[:len(dialOptions):len(dialOptions)], grpc.WithTransportCredentials(secured))}
+}
+
 // connect is the way to one instance.
-func connect(address string) (*grpc.ClientConn, error) {
-	return grpc.NewClient("passthrough:///"+address, dialOptions...)
+func (l *links) connect(address string) (*grpc.ClientConn, error) {
+	return grpc.NewClient("passthrough:///"+address, l.options...)
 }
 
 // Any instance of a service, whichever is there: a channel whose addresses are those of the directory.
@@ -32,10 +38,10 @@ type anyOf struct {
 	resolver *manual.Resolver
 }
 
-func connectAny(service string) (*anyOf, error) {
+func (l *links) connectAny(service string) (*anyOf, error) {
 	r := manual.NewBuilderWithScheme(service)
 	r.InitialState(resolver.State{})
-	options := append(dialOptions[:len(dialOptions):len(dialOptions)],
+	options := append(l.options[:len(l.options):len(l.options)],
 		grpc.WithResolvers(r), grpc.WithDefaultServiceConfig(`{"loadBalancingConfig": [{"round_robin": {}}]}`))
 	channel, err := grpc.NewClient(service+":///any", options...)
 	if err != nil {

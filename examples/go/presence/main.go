@@ -12,13 +12,14 @@ import (
 	"os"
 	"os/signal"
 	"slices"
-	"strings"
 	"syscall"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health"
 	healthv1 "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
@@ -52,24 +53,31 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	etcd, err := clientv3.New(clientv3.Config{Endpoints: settings.etcd, Logger: zap.NewNop(), DialOptions: dialOptions[1:]})
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: settings.etcd, Logger: zap.NewNop(), DialOptions: dialOptions})
 	if err != nil {
 		return err
 	}
 	defer etcd.Close()
-	storage, err := connectAny("storage")
+	var own *certificates
+	secured := insecure.NewCredentials()
+	if settings.tls != nil {
+		own = newCertificates(*settings.tls, log)
+		secured = meshTLS{own, log}
+	}
+	links := newLinks(secured)
+	storage, err := links.connectAny("storage")
 	if err != nil {
 		return err
 	}
 	defer storage.channel.Close()
 
-	service := newPresence(settings, storagev1.NewStorageServiceClient(storage.channel), log)
+	service := newPresence(settings, links, storagev1.NewStorageServiceClient(storage.channel), log)
 	address := settings.advertise
 	if address == "" {
 		address = listener.Addr().String()
 	}
-	own := instance{Address: address, Region: settings.region}
-	directory := newDirectory(etcd, settings.etcdPrefix, settings.leaseSeconds, own, log)
+	directory := newDirectory(etcd, settings.etcdPrefix, settings.leaseSeconds,
+		instance{Address: address, Region: settings.region}, &admission{links, own}, log)
 	directory.changed = func(name string) {
 		switch name {
 		case "presence":
@@ -81,14 +89,17 @@ func run() error {
 		}
 	}
 	problems := func() []string {
-		all := service.problems()
-		if !directory.announced() {
-			all = append(all, "it is not announced to the other processes")
-		}
-		return all
+		return append(service.problems(), directory.problems()...)
 	}
-	server, stopHealth := serve(listener, service, problems)
-	defer serveFront(front, problems).Close()
+	server, stopHealth := serve(listener, secured, service, problems)
+	defer serveFront(front, problems, own.warnings).Close()
+	if settings.metrics != "" {
+		counted, err := net.Listen("tcp", settings.metrics)
+		if err != nil {
+			return err
+		}
+		defer serveMetrics(counted, service, directory, problems).Close()
+	}
 	saysWhere(directory.id(), listener, front)
 
 	// Whoever is there is known before it is announced: it would have everybody otherwise.
@@ -140,8 +151,9 @@ func goAway(ctx context.Context, leave context.CancelFunc, settings settings, se
 }
 
 // serve serves gRPC, with health and reflection.
-func serve(listener net.Listener, service *presence, problems func() []string) (server *grpc.Server, stop func()) {
+func serve(listener net.Listener, secured credentials.TransportCredentials, service *presence, problems func() []string) (server *grpc.Server, stop func()) {
 	server = grpc.NewServer(
+		grpc.Creds(secured),
 		// Neighbours ask for a sign of life every five seconds; gRPC's own bound would end their connections for it.
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: time.Second, PermitWithoutStream: true}),
 		grpc.KeepaliveParams(keepalive.ServerParameters{Time: 10 * time.Second, Timeout: 5 * time.Second}),
@@ -171,15 +183,20 @@ func serve(listener net.Listener, service *presence, problems func() []string) (
 }
 
 // serveFront serves /healthz and /readyz, for orchestrators.
-func serveFront(listener net.Listener, problems func() []string) *http.Server {
+func serveFront(listener net.Listener, problems, warnings func() []string) *http.Server {
 	routes := http.NewServeMux()
 	routes.HandleFunc("/healthz", func(response http.ResponseWriter, _ *http.Request) { fmt.Fprintln(response, "ok") })
 	routes.HandleFunc("/readyz", func(response http.ResponseWriter, _ *http.Request) {
 		if reasons := problems(); len(reasons) > 0 {
-			http.Error(response, strings.Join(reasons, "; "), http.StatusServiceUnavailable)
+			response.Header().Set("Content-Type", "application/json")
+			response.WriteHeader(http.StatusServiceUnavailable)
+			json.NewEncoder(response).Encode(map[string]any{"ready": false, "reasons": reasons})
 			return
 		}
 		fmt.Fprintln(response, "ready")
+		for _, warning := range warnings() {
+			fmt.Fprintln(response, "warning: "+warning)
+		}
 	})
 	server := &http.Server{Handler: routes, ReadHeaderTimeout: 5 * time.Second}
 	go server.Serve(listener)

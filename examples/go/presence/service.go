@@ -24,6 +24,7 @@ type presence struct {
 	stop     context.CancelFunc
 	settings settings
 	log      *slog.Logger
+	links    *links
 	storage  storagev1.StorageServiceClient
 	keeper   *keeper
 
@@ -34,9 +35,9 @@ type presence struct {
 	closed    bool
 }
 
-func newPresence(settings settings, storage storagev1.StorageServiceClient, log *slog.Logger) *presence {
+func newPresence(settings settings, links *links, storage storagev1.StorageServiceClient, log *slog.Logger) *presence {
 	p := &presence{
-		settings: settings, log: log, storage: storage,
+		settings: settings, log: log, links: links, storage: storage,
 		roster: newRoster(settings.grace, settings.unsavedMax), streams: map[*watchStream]struct{}{},
 	}
 	p.ctx, p.stop = context.WithCancel(context.Background())

@@ -15,9 +15,11 @@ type settings struct {
 	etcd         []string
 	etcdPrefix   string
 	leaseSeconds int64
-	meshAddress  string // where gRPC listens
-	advertise    string // where the others find it; "": where it listens
-	health       string // where /healthz and /readyz are
+	meshAddress  string            // where gRPC listens
+	advertise    string            // where the others find it; "": where it listens
+	health       string            // where /healthz and /readyz are
+	metrics      string            // where /metrics is; "": nowhere
+	tls          *certificateFiles // nil: the mesh has none
 	region       string
 	drain        time.Duration
 	grace        time.Duration
@@ -48,10 +50,19 @@ func readSettings() (settings, error) {
 	millis := func(name string, otherwise int) time.Duration {
 		return time.Duration(number(name, otherwise, 0, 600_000)) * time.Millisecond
 	}
-	for _, name := range []string{"TLS_CERT_FILE", "ETCD_CA_FILE"} {
-		if text(name, "") != "" {
-			wrong = append(wrong, fmt.Errorf("PARLEY_%s: this presence speaks no TLS", name))
+	if text("ETCD_CA_FILE", "") != "" {
+		wrong = append(wrong, errors.New("PARLEY_ETCD_CA_FILE: this presence speaks no TLS to etcd"))
+	}
+	var certificates *certificateFiles
+	if files := (certificateFiles{text("TLS_CERT_FILE", ""), text("TLS_KEY_FILE", ""), text("TLS_CA_FILE", "")}); files != (certificateFiles{}) {
+		certificates = &files
+		if files.cert == "" || files.key == "" || files.ca == "" {
+			wrong = append(wrong, errors.New("PARLEY_TLS_CERT_FILE, PARLEY_TLS_KEY_FILE and PARLEY_TLS_CA_FILE belong together: set all or none"))
 		}
+	}
+	metrics := ""
+	if port := number("METRICS_PORT", 0, 0, 65_535); port > 0 {
+		metrics = net.JoinHostPort(text("METRICS_HOST", "127.0.0.1"), strconv.Itoa(port))
 	}
 	read := settings{
 		etcd:         strings.Split(text("ETCD", "127.0.0.1:2379"), ","),
@@ -60,6 +71,8 @@ func readSettings() (settings, error) {
 		meshAddress:  place("MESH", 9_090),
 		advertise:    text("ADVERTISE", ""),
 		health:       place("HEALTH", 9_091),
+		metrics:      metrics,
+		tls:          certificates,
 		region:       text("REGION", ""),
 		drain:        millis("DRAIN_MS", 10_000),
 		grace:        millis("PRESENCE_GRACE_MS", 10_000),
