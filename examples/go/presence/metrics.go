@@ -26,7 +26,7 @@ var (
 )
 
 // onlineStream names the streams from session as Parley's own does.
-const onlineStream = "WatchOnline"
+const onlineStream = "presence to session"
 
 // serveMetrics serves /metrics, on a port of its own.
 func serveMetrics(listener net.Listener, service *presence, directory *directory, problems func() []string) *http.Server {

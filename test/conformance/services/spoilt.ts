@@ -25,8 +25,11 @@ export function handling<S extends DescService, C extends OwnConfig>(
     async make(parts) {
       const made = await spec.make(parts);
       const { running } = made;
+      const whole = boundOf(spec.service, running.service);
+      const { pins } = running;
       const spoilt: Running<S> = {
-        service: { ...running.service, ...change(running.service) },
+        ...(pins === undefined ? {} : { pins }),
+        service: { ...whole, ...change(whole) },
         start: () => running.start(),
         problems: () => running.problems(),
         close: () => running.close(),
@@ -34,6 +37,16 @@ export function handling<S extends DescService, C extends OwnConfig>(
       return { ...made, running: spoilt };
     },
   });
+}
+
+/** Handlers that are methods of an object, each by itself. */
+function boundOf<S extends DescService>(description: S, service: ServiceImpl<S>): ServiceImpl<S> {
+  const methods = description.methods.flatMap(({ localName }): [string, unknown][] => {
+    const method: unknown = Reflect.get(service, localName);
+    return typeof method === "function" ? [[localName, method.bind(service)]] : [];
+  });
+  // Every method is there; types cannot say so of an object that is made of a service's description.
+  return Object.fromEntries(methods) as unknown as ServiceImpl<S>;
 }
 
 /** Among neighbours that it sees otherwise than they are. */
