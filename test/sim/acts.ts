@@ -58,7 +58,7 @@ export class Acts implements Removals {
   readonly floods: Floods;
   readonly operator: Operator;
   readonly erased = new Map<string, number>();
-  readonly trimmed = new Set<string>();
+  readonly trimmed = new Map<string, number>();
   /** Which service restarts meanwhile; undefined: nobody is erased. */
   #erases: number | undefined;
   readonly #world: World;
@@ -101,8 +101,11 @@ export class Acts implements Removals {
     const all = [...this.#workload.members.keys()];
     const conversationId = all[Math.floor(where * all.length)];
     if (conversationId === undefined) return false;
-    this.trimmed.add(conversationId);
-    this.operator.trim(conversationId, 1 + Math.floor(forMs * 5_000));
+    const keptMs = 1 + Math.floor(forMs * 5_000);
+    this.operator.trim(conversationId, keptMs, (floorSeq) => {
+      const known = this.trimmed.get(conversationId) ?? 1;
+      this.trimmed.set(conversationId, Math.max(known, floorSeq));
+    });
     return true;
   }
 

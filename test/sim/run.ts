@@ -314,8 +314,8 @@ class Run {
     if (removals === undefined) return { devices, histories };
     if (removals.erased.size > 0)
       this.#addOf("P8", checkErased(this.#world.devices, histories, cursors, removals));
-    const whole = wholeHistories(histories, devices, removals);
-    const kept = devices.map((log) => asKept(log, histories, whole, removals));
+    const whole = wholeHistories(histories, devices, this.#sendings, removals);
+    const kept = devices.map((log) => asKept(log, whole, removals));
     return { devices: kept, histories: whole };
   }
 
