@@ -58,7 +58,9 @@ export class Acts implements Removals {
   readonly floods: Floods;
   readonly operator: Operator;
   readonly erased = new Map<string, number>();
-  readonly trimmed = new Set<string>();
+  readonly trimmed = new Map<string, number>();
+  /** Which service restarts meanwhile; undefined: nobody is erased. */
+  #erases: number | undefined;
   readonly #world: World;
   readonly #workload: Workload;
 
@@ -79,14 +81,15 @@ export class Acts implements Removals {
   }
 
   /**
-   * All is in good order, and what was under way when a user was erased is committed or never will be: who wants that gone, too, erases
-   * once more.
+   * All is in good order, and nobody writes: now users are erased, while processes restart. What is under way when its user is marked may
+   * be committed behind the erasure's back: see docs/guarantees.md, what is not mended yet.
    */
   healed(): void {
-    for (const userId of this.#workload.goers) {
-      this.erased.delete(userId);
-      this.#eraseUser(userId);
-    }
+    const { erasable: userId } = this.#workload;
+    if (this.#erases === undefined || userId === undefined) return;
+    this.#workload.erasing(userId);
+    this.operator.erase(userId, () => this.erased.set(userId, this.#world.timeline.nowMs));
+    this.operator.roll(this.#erases);
   }
 
   /** Whether nothing of it goes on. */
@@ -94,25 +97,15 @@ export class Acts implements Removals {
     return !this.operator.busy && this.images.over;
   }
 
-  /** One user, of those whose going leaves every group its members. */
-  #erase(): boolean {
-    const { erasable: userId, goers } = this.#workload;
-    if (userId === undefined || goers.has(userId)) return false;
-    this.#workload.erasing(userId);
-    this.#eraseUser(userId);
-    return true;
-  }
-
-  #eraseUser(userId: string): void {
-    this.operator.erase(userId, () => this.erased.set(userId, this.#world.timeline.nowMs));
-  }
-
   #trim([where, forMs]: Act["who"]): boolean {
     const all = [...this.#workload.members.keys()];
     const conversationId = all[Math.floor(where * all.length)];
     if (conversationId === undefined) return false;
-    this.trimmed.add(conversationId);
-    this.operator.trim(conversationId, 1 + Math.floor(forMs * 5_000));
+    const keptMs = 1 + Math.floor(forMs * 5_000);
+    this.operator.trim(conversationId, keptMs, (floorSeq) => {
+      const known = this.trimmed.get(conversationId) ?? 1;
+      this.trimmed.set(conversationId, Math.max(known, floorSeq));
+    });
     return true;
   }
 
@@ -128,7 +121,8 @@ export class Acts implements Removals {
       case "floods":
         return this.floods.begin(who);
       case "erases":
-        return this.#erase();
+        this.#erases = who[0];
+        return true;
       case "trims":
         return this.#trim(who);
     }

@@ -86,12 +86,13 @@ export class Operator {
   }
 
   /** As `parley retention`, until what is due is removed. */
-  trim(conversationId: string, retentionMs: number): void {
+  trim(conversationId: string, retentionMs: number, told: (floorSeq: number) => void): void {
     this.#note(`keeps ${conversationId} for ${retentionMs} ms`);
-    this.#host.hears(() => this.#goOn(this.#trim(conversationId, retentionMs)));
+    this.#host.hears(() => this.#goOn(this.#trim(conversationId, retentionMs).then(told)));
   }
 
-  async #trim(conversationId: string, retentionMs: number): Promise<void> {
+  async #trim(conversationId: string, retentionMs: number): Promise<number> {
+    let floorSeq = 1;
     for (let done = false; !done;) {
       const storage = this.#world.alive("storage").find(({ listening }) => listening);
       const channel = storage && this.#channel(storage);
@@ -99,7 +100,11 @@ export class Operator {
         if (channel === undefined) throw new Error("there is no storage");
         const client = createClient(StorageService, channel);
         await client.setRetention({ conversationId, retentionMs: BigInt(retentionMs) });
-        for (let more = true; more;) ({ more } = await client.sweepRetention({ conversationId }));
+        for (let more = true; more;) {
+          const step = await client.sweepRetention({ conversationId });
+          more = step.more;
+          floorSeq = step.retention?.floorSeq ?? 1;
+        }
         done = true;
       } catch (error) {
         this.#note(`could not remove what is old of ${conversationId} yet: ${String(error)}`);
@@ -109,7 +114,8 @@ export class Operator {
       channel?.close();
       if (!done) await sleep(this.#host.clock, againMs);
     }
-    this.#note(`has removed what is old of ${conversationId}`);
+    this.#note(`has removed what is old of ${conversationId}, before #${floorSeq}`);
+    return floorSeq;
   }
 
   /** The world is not over before. */

@@ -1,13 +1,13 @@
 /** What operators had removed: erased users' words and old records. What was seen before is held against what is left, and that it is gone (P8). */
 import type { DeviceLog, Finding, HistoryOf, SeenCursor, SeenRecord } from "../support/checker.ts";
-import { seenRecord, type SimDevice } from "./device.ts";
+import { seenRecord, type Sending, type SimDevice } from "./device.ts";
 
 /** What was removed, for good. */
 export interface Removals {
   /** When the erasure of each user was done. */
   readonly erased: ReadonlyMap<string, number>;
-  /** Conversations of which old records were removed. */
-  readonly trimmed: ReadonlySet<string>;
+  /** Where each conversation of which old records were removed begins now, as its operator was told. */
+  readonly trimmed: ReadonlyMap<string, number>;
 }
 
 const isErased = ({ text }: SeenRecord): boolean => / ?erased \d+$/.test(text);
@@ -20,21 +20,26 @@ function isOf({ senderId, text }: SeenRecord, userId: string): boolean {
 const ofAny = (record: SeenRecord, { erased }: Removals): boolean =>
   [...erased.keys()].some((userId) => isOf(record, userId));
 
-/** Histories with what was removed before their first record, as devices saw it. */
+/** Histories with what was removed before their first record, as it was acked, or seen by devices. */
 export function wholeHistories(
   histories: readonly HistoryOf[],
   logs: readonly DeviceLog[],
+  sent: readonly Sending[],
   removals: Removals,
 ): HistoryOf[] {
   const seen = new Map<string, SeenRecord>();
+  for (const { conversationId, userId: senderId, seq = 0, clientId: id, text } of sent) {
+    const clientId = Buffer.from(id, "base64url").toString("hex");
+    if (seq > 0) seen.set(`${conversationId} ${seq}`, { seq, senderId, clientId, text });
+  }
   for (const { records } of logs)
     for (const [id, all] of records)
       for (const record of all)
         if (!seen.has(`${id} ${record.seq}`)) seen.set(`${id} ${record.seq}`, record);
   return histories.map((history) => {
     const { conversationId: id, records } = history;
-    if (!removals.trimmed.has(id)) return history;
-    const floor = records[0]?.seq ?? 1;
+    const floor = removals.trimmed.get(id) ?? 1;
+    if (floor === 1) return history;
     const before = Array.from({ length: floor - 1 }, (_, at): SeenRecord => {
       const known = seen.get(`${id} ${at + 1}`);
       if (known !== undefined && !ofAny(known, removals)) return known;
@@ -47,15 +52,11 @@ export function wholeHistories(
 /** What a device saw, where it is no more: as it is kept now. */
 export function asKept(
   { records, gaps, ...rest }: DeviceLog,
-  histories: readonly HistoryOf[],
   whole: readonly HistoryOf[],
   removals: Removals,
 ): DeviceLog {
   const kept = new Map<string, readonly SeenRecord[]>();
   for (const { conversationId, records: all } of whole) kept.set(conversationId, all);
-  const floors = new Map<string, number>();
-  for (const { conversationId, records: all } of histories)
-    floors.set(conversationId, all[0]?.seq ?? 1);
   const changed = new Map<string, readonly SeenRecord[]>();
   for (const [id, all] of records) {
     const log = kept.get(id) ?? [];
@@ -63,12 +64,12 @@ export function asKept(
       const left = log[record.seq - 1];
       return left !== undefined && isErased(left) && ofAny(record, removals) ? left : record;
     });
-    const floor = removals.trimmed.has(id) ? (floors.get(id) ?? 1) : 1;
+    const floor = removals.trimmed.get(id) ?? 1;
     changed.set(id, filled(now, log, floor));
   }
   const told = new Map<string, readonly string[]>();
   for (const [id, all] of gaps) {
-    const floor = removals.trimmed.has(id) ? (floors.get(id) ?? 1) : 1;
+    const floor = removals.trimmed.get(id) ?? 1;
     told.set(
       id,
       all.filter((gap) => Number(/^\d+-(\d+)/.exec(gap)?.[1] ?? Infinity) >= floor),

@@ -144,35 +144,17 @@ class Run {
 
   async #aftermath(): Promise<void> {
     const { timeline } = this.#world;
-    const devices = this.#staying;
     timeline.note("all is healed");
     this.#faults.heal();
     for (const device of this.#world.devices) device.connect();
-    // Asked after every event: what costs least first.
-    const well = (): boolean =>
-      devices.every(({ live }) => live) &&
-      this.#open().next().done === true &&
-      this.#acts?.over !== false &&
-      this.#ready;
-    if (!(await this.#until(recoverMs, well))) {
-      for (const one of this.#world.processes)
-        if (!one.ends)
-          for (const problem of one.problems()) this.#found("P1", `${one.address}: ${problem}`);
-      for (const device of devices)
-        if (!device.live) this.#found("P6", `${device.name} is ${device.client.connection.t}`);
-      if (this.#acts?.over === false) this.#found("P1", "what operators began has no end");
-      for (const { text, conversationId } of this.#open())
-        this.#found("P1", `${conversationId}: "${text}" was neither acked nor refused`);
-      return;
+    if (!(await this.#well())) return;
+    if (this.#acts !== undefined) {
+      this.#acts.healed();
+      if (!(await this.#well())) return;
     }
+    const devices = this.#staying;
     for (const device of devices) device.watchMissing();
-    this.#acts?.healed();
     await timeline.runUntil(timeline.nowMs + settleMs);
-    if (
-      this.#acts !== undefined &&
-      !(await this.#until(recoverMs, () => this.#acts?.over === true))
-    )
-      this.#found("P1", "an erasure has no end");
     const settledMs = timeline.nowMs;
     await this.#probe();
     await this.#check();
@@ -188,6 +170,27 @@ class Run {
       await this.#leave(users);
     }
     for (const error of this.#world.internalErrors) this.#found("P9", error);
+  }
+
+  /** Whether all is in good order within the time. What is not is found. */
+  async #well(): Promise<boolean> {
+    const devices = this.#staying;
+    // Asked after every event: what costs least first.
+    const well = (): boolean =>
+      devices.every(({ live }) => live) &&
+      this.#open().next().done === true &&
+      this.#acts?.over !== false &&
+      this.#ready;
+    if (await this.#until(recoverMs, well)) return true;
+    for (const one of this.#world.processes)
+      if (!one.ends)
+        for (const problem of one.problems()) this.#found("P1", `${one.address}: ${problem}`);
+    for (const device of devices)
+      if (!device.live) this.#found("P6", `${device.name} is ${device.client.connection.t}`);
+    if (this.#acts?.over === false) this.#found("P1", "what operators began has no end");
+    for (const { text, conversationId } of this.#open())
+      this.#found("P1", `${conversationId}: "${text}" was neither acked nor refused`);
+    return false;
   }
 
   #add(findings: readonly Finding[]): void {
@@ -311,8 +314,8 @@ class Run {
     if (removals === undefined) return { devices, histories };
     if (removals.erased.size > 0)
       this.#addOf("P8", checkErased(this.#world.devices, histories, cursors, removals));
-    const whole = wholeHistories(histories, devices, removals);
-    const kept = devices.map((log) => asKept(log, histories, whole, removals));
+    const whole = wholeHistories(histories, devices, this.#sendings, removals);
+    const kept = devices.map((log) => asKept(log, whole, removals));
     return { devices: kept, histories: whole };
   }
 

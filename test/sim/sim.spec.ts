@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { reportOf } from "../support/checker.ts";
 import { run } from "./run.ts";
 import { scenarioOf } from "./scenario.ts";
 import { Threads } from "./threads.ts";
@@ -20,6 +21,14 @@ describe("a simulated, hostile world (P1 P2 P3 P4 P5 P6 P7 P8 P9 P10)", () => {
     const [one, other] = twice;
     assert.deepEqual(one, other);
     assert((one?.lines.length ?? 0) > 100);
+  });
+
+  it("has one in a wide world, too, and keeps the promises", async () => {
+    const scenario = scenarioOf(2, { steps, world: "wide" });
+    const [one, other] = [await run({ scenario }), await run({ scenario })];
+    assert.equal(reportOf(one.findings), reportOf([]));
+    assert.equal(one.digest, other.digest);
+    assert(one.acts.size > 1);
   });
 
   it("refuses the platform's time and chance while it runs", async () => {
