@@ -1,11 +1,8 @@
 /** Cassandra of three nodes under a cluster that is at work: one is killed, and comes back. */
 import type { Proxy } from "../support/proxy.ts";
-import { newCluster, sharedGround } from "./ground.ts";
+import { newCluster, sharedGround, sharedNodes } from "./ground.ts";
 import type { Ground, OwnCluster } from "./ground.ts";
-import { Members } from "./members.ts";
 import { Storm, balancerOf } from "./storm.ts";
-
-const addresses = ["127.50.0.21", "127.50.0.22", "127.50.0.23"];
 
 describe("Cassandra with three nodes", () => {
   let ground: Ground;
@@ -15,7 +12,7 @@ describe("Cassandra with three nodes", () => {
   before(async function () {
     this.timeout(600_000);
     const { etcd } = await sharedGround();
-    ground = { etcd, cassandra: await Members.start("cassandra", addresses) };
+    ground = { etcd, cassandra: await sharedNodes() };
     own = await newCluster({ replication: 3 }, ground);
     balancer = await balancerOf(own.cluster);
   });
@@ -23,7 +20,6 @@ describe("Cassandra with three nodes", () => {
     this.timeout(120_000);
     await balancer?.close();
     await own?.close("SIGKILL");
-    if (ground !== undefined) await ground.cassandra.close();
   });
 
   it("P1 P2 P3 P4 P5 P6 P7: one is killed, and comes back", async function () {

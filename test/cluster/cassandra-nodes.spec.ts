@@ -2,8 +2,9 @@
 import assert from "node:assert/strict";
 import { batch, member, write } from "../storage/writes.ts";
 import { asked, within } from "../support/within.ts";
+import { leaveSharedNodes, sharedNodes } from "./ground.ts";
 import { Keyspace } from "./keyspace.ts";
-import { Members } from "./members.ts";
+import type { Members } from "./members.ts";
 
 const nothing = (): void => undefined;
 
@@ -13,13 +14,13 @@ describe("a store over three nodes of Cassandra", function () {
   let keyspace: Keyspace;
 
   before(async () => {
-    nodes = await Members.start("cassandra", ["127.30.0.1", "127.30.0.2", "127.30.0.3"]);
+    nodes = await sharedNodes();
     keyspace = Keyspace.on(nodes.endpoints, 3);
   });
 
   after(async () => {
     await keyspace?.close();
-    await nodes?.close();
+    await leaveSharedNodes();
   });
 
   it("has one schema where three make it at once", async () => {

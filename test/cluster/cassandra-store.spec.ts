@@ -15,8 +15,9 @@ import { batch, cell, Desk, member, waitMs, write } from "../storage/writes.ts";
 import { tables } from "../sim/store/schema.ts";
 import { newFolder } from "../support/parley.ts";
 import { asked, within } from "../support/within.ts";
+import { sharedGround } from "./ground.ts";
 import { Keyspace, outside } from "./keyspace.ts";
-import { Members } from "./members.ts";
+import type { Members } from "./members.ts";
 
 const direct = "d:alice:bob";
 const alice = member("alice");
@@ -45,7 +46,7 @@ describe("a store over Cassandra", function () {
   let desk: Desk;
 
   before(async () => {
-    node = await Members.start("cassandra", ["127.30.0.1"]);
+    node = (await sharedGround()).cassandra;
     keyspace = await Keyspace.migrated(node.endpoints);
     folder = await newFolder();
     media = await openMediaFolder(folder.path, systemRandom);
@@ -53,7 +54,6 @@ describe("a store over Cassandra", function () {
 
   after(async () => {
     await keyspace?.close();
-    await node?.close();
     await folder?.remove();
   });
 
@@ -410,6 +410,8 @@ describe("a store over Cassandra", function () {
   });
 
   describe("whose node goes away", () => {
+    after(() => node.start(0));
+
     it("holds up batches and those who open a store, tells why, and answers all when it is back", async () => {
       await keyspace.clear();
       const [waiting, closing] = [await keyspace.open(), await keyspace.open()];

@@ -137,7 +137,7 @@ describe("certificates of processes", () => {
         const body = await notReady(cluster, name, why, 20_000);
         storm.note(`it says: ${body.replaceAll("\n", "; ")}`);
         await storm.isBack("its start");
-        await storm.more(500);
+        await storm.more(200);
         assert.equal((await cluster.readiness(name)).status, 503, "still not ready");
         assert.deepEqual(announced(), [cluster.process(`${service}-0`).mesh]);
         await cluster.end(name, "SIGKILL");

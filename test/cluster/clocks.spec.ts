@@ -39,7 +39,7 @@ describe("clocks an hour apart", () => {
   after(async function () {
     this.timeout(120_000);
     await balancer?.close();
-    await own?.close();
+    await own?.close("SIGKILL");
   });
 
   it("P1 P2 P3 P4 P5 P6 P7: harm nobody, also where what one wrote is written on by the other, and back", async function () {

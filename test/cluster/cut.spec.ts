@@ -33,12 +33,12 @@ async function clusterBehindProxies(service: ServiceName): Promise<{
   const cluster = await Cluster.prepare({ ...options, settings });
   known.cluster = cluster;
   const { names } = cluster;
-  for (const name of names) await cluster.start(name);
+  await Promise.all(names.map((name) => cluster.start(name)));
   for (const [number, proxy] of proxies.entries()) {
     const [host = "", port] = cluster.process(`${service}-${number}`).mesh.split(":");
     proxy.targets = [{ host, port: Number(port) }];
   }
-  for (const name of names) await cluster.ready(name);
+  await Promise.all(names.map((name) => cluster.ready(name)));
   return {
     cluster,
     proxies,

@@ -2,12 +2,12 @@
 import assert from "node:assert/strict";
 import { LoadDevice } from "../support/load.ts";
 import type { Proxy } from "../support/proxy.ts";
-import { newCluster, sharedGround } from "./ground.ts";
+import { network, newCluster, sharedGround } from "./ground.ts";
 import type { Ground, OwnCluster } from "./ground.ts";
 import { Etcd } from "./servers/etcd.ts";
 import { Storm, balancerOf } from "./storm.ts";
 
-const addresses = ["127.50.0.11", "127.50.0.12", "127.50.0.13"];
+const addresses = [11, 12, 13].map((last) => `${network}.0.${last}`);
 const awayMs = 60_000;
 /** Within so long after etcd's own return a process that dies is replaced. */
 const placedAgainMs = 30_000;
@@ -38,8 +38,8 @@ describe("etcd with three members", () => {
       await storm.isBack("the leader's end");
       assert.equal(own.cluster.processes.size, own.cluster.names.length, "nobody died of it");
       // Longer than the lease: who was not heard by the new leader is gone by now.
-      await new Promise<void>((go) => setTimeout(go, 10_000));
-      await storm.isBack("10 s more");
+      await new Promise<void>((go) => setTimeout(go, 6_000));
+      await storm.isBack("6 s more");
       await ground.etcd.start(leader);
       await storm.end();
     } finally {

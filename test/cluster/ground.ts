@@ -41,7 +41,24 @@ export function sharedGround(): Promise<Ground> {
 export async function leaveSharedGround(): Promise<void> {
   const ground = await shared?.catch(() => undefined);
   shared = undefined;
-  if (ground !== undefined) await leaveGround(ground);
+  await Promise.all([leaveSharedNodes(), ground && leaveGround(ground)]);
+}
+
+let three: Promise<Members> | undefined;
+
+/** Cassandra of three nodes, all there, for the specs that kill some and bring them back; the last of those lets go of it. */
+export function sharedNodes(): Promise<Members> {
+  three ??= Members.start(
+    "cassandra",
+    [21, 22, 23].map((last) => `${network}.0.${last}`),
+  );
+  return three;
+}
+
+export async function leaveSharedNodes(): Promise<void> {
+  const nodes = await three?.catch(() => undefined);
+  three = undefined;
+  await nodes?.close();
 }
 
 /** Servers of a test's own. */

@@ -21,7 +21,7 @@ describe("kill -9 under load", () => {
   });
   after(async () => {
     await balancer?.close();
-    await own?.close();
+    await own?.close("SIGKILL");
   });
 
   for (const service of serviceNames) {

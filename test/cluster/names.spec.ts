@@ -21,7 +21,7 @@ describe("two gateways with one id", () => {
   });
   after(async () => {
     await directory?.close();
-    await own?.close();
+    await own?.close("SIGKILL");
   });
 
   for (const signal of ["SIGTERM", "SIGKILL"] as const) {

@@ -23,7 +23,7 @@ describe("a delivery process that is stopped by SIGSTOP", () => {
   after(async () => {
     await directory?.close();
     await balancer?.close();
-    await own?.close();
+    await own?.close("SIGKILL");
   });
 
   const owned = (incarnation: string): number =>

@@ -38,7 +38,7 @@ describe("two regions", () => {
     await Promise.all(devices.splice(0).map(({ client }) => client.close()));
   });
   after(async () => {
-    await own?.close();
+    await own?.close("SIGKILL");
     await Promise.all([...fronts.values()].map((front) => front.close()));
   });
 

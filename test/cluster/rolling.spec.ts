@@ -15,7 +15,7 @@ describe("rolling restart under load", () => {
   });
   after(async () => {
     await balancer?.close();
-    await own?.close();
+    await own?.close("SIGKILL");
   });
 
   it("P1 P2 P3 P4 P5 P6 P7: of all processes: not one failed send", async function () {

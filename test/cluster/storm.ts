@@ -10,6 +10,9 @@ import type { Cluster } from "./cluster.ts";
 export const backMs = 10_000;
 
 const waitMs = 120_000;
+/** How long all writes before the harm, and after it. */
+const calmSeconds = 2;
+const perSecondIfNotSaid = 500;
 
 export interface StormOptions extends Partial<LoadOptions> {
   /** Whether nobody who is connected may ever be told to be offline (P7); not where a part of the service is cut off for longer than that is bridged. */
@@ -29,25 +32,27 @@ export function balancerOf(cluster: Cluster): Promise<Proxy> {
 export class Storm {
   readonly load: Load;
   readonly #presence: boolean;
+  readonly #calm: number;
   readonly #said: string[] = [];
 
-  private constructor(load: Load, presence: boolean) {
+  private constructor(load: Load, presence: boolean, perSecond: number) {
     this.load = load;
     this.#presence = presence;
+    this.#calm = calmSeconds * perSecond;
   }
 
   /** Begins, and resolves when it is well under way. */
   static async over(
     urls: readonly string[],
     name: string,
-    { presence = true, ...options }: StormOptions = {},
+    { presence = true, perSecond = perSecondIfNotSaid, ...options }: StormOptions = {},
   ): Promise<Storm> {
-    const load = await Load.begin({ boundMs: waitMs, urls, name, ...options });
-    const storm = new Storm(load, presence);
+    const load = await Load.begin({ boundMs: waitMs, urls, name, perSecond, ...options });
+    const storm = new Storm(load, presence, perSecond);
     try {
       if (presence) await load.watch();
       load.start();
-      await storm.more(1_000);
+      await storm.more(storm.#calm);
     } catch (error) {
       await load.close();
       throw error;
@@ -76,7 +81,7 @@ export class Storm {
   /** Writes on for a while, stops, and checks everything. */
   async end(): Promise<void> {
     try {
-      await this.more(1_000);
+      await this.more(this.#calm);
       const { sent, acked, failed, slowestMs, gapMs, perSecond } = await this.load.stop();
       const counts = `${acked} of ${sent} acked (${perSecond} a second), ${failed} failed`;
       const times = `slowest ${slowestMs} ms, longest time without an ack ${gapMs} ms`;

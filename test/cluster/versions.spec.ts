@@ -42,8 +42,8 @@ describe("processes of two versions", () => {
 
   it("P1 P2 P3 P4 P5: an upgrade under load, one process after the other, and all the way back", async function () {
     this.timeout(900_000);
-    // As long as a process has where nothing is set: on a busy machine a hand-over takes seconds.
-    const settings = { all: { PARLEY_DRAIN_MS: "10000" } };
+    // As long as a process has where nothing is set: on a busy machine a hand-over takes seconds. A gateway takes all of its time.
+    const settings = { all: { PARLEY_DRAIN_MS: "10000" }, gateway: { PARLEY_DRAIN_MS: "2000" } };
     const own = await optionsOn(await sharedGround(), { settings });
     remove = own.remove;
     const trees = new Map<string, string>();
