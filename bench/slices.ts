@@ -34,18 +34,18 @@ export interface Block {
   readonly off: Slice;
 }
 
+/** `by` -1: without the other one. */
+const added = (one: Slice, other: Slice, by: 1 | -1 = 1): Slice => ({
+  on: one.on,
+  seconds: one.seconds + by * other.seconds,
+  count: one.count + by * other.count,
+  cpuSeconds: one.cpuSeconds + by * other.cpuSeconds,
+});
+
 const sumOf = (slices: readonly Slice[], on: boolean): Slice =>
   slices
     .filter((slice) => slice.on === on)
-    .reduce(
-      (sum, slice) => ({
-        on,
-        seconds: sum.seconds + slice.seconds,
-        count: sum.count + slice.count,
-        cpuSeconds: sum.cpuSeconds + slice.cpuSeconds,
-      }),
-      { on, seconds: 0, count: 0, cpuSeconds: 0 },
-    );
+    .reduce((sum, slice) => added(sum, slice), { on, seconds: 0, count: 0, cpuSeconds: 0 });
 
 /** Those of the time after `warmSeconds` of load, but for the last, in which it ends. */
 export function blocksOf(slices: readonly Slice[], warmSeconds: number): Block[] {
@@ -76,8 +76,11 @@ const totalOf = (blocks: readonly Block[]): Block => ({
 
 /** Of a figure of all blocks together, by how it changes where one of them is left out (the jackknife). */
 function ofAll(blocks: readonly Block[], figure: (total: Block) => number): Interval | undefined {
-  const all = figure(totalOf(blocks));
-  const without = blocks.map((_, at) => figure(totalOf(blocks.toSpliced(at, 1))));
+  const total = totalOf(blocks);
+  const all = figure(total);
+  const without = blocks.map(({ on, off }) =>
+    figure({ on: added(total.on, on, -1), off: added(total.off, off, -1) }),
+  );
   return intervalOf(without.map((other) => blocks.length * all - (blocks.length - 1) * other));
 }
 

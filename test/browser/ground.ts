@@ -4,14 +4,14 @@ import { execFile } from "node:child_process";
 import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
-import { readFile } from "node:fs/promises";
+import { readFile, rename } from "node:fs/promises";
 import { createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "@connectrpc/connect-node";
 import { chromium } from "playwright-core";
 import type { Browser, BrowserContext, Page } from "playwright-core";
 import type { ParleyClient } from "../../client/index.ts";
 import { createNodeClient } from "../../client/node.ts";
-import { signDevelopmentToken } from "../../embedded/index.ts";
+import { backUp, signDevelopmentToken } from "../../embedded/index.ts";
 import { systemClock } from "../../mesh/clock.ts";
 import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { newFolder, type Settings } from "../support/parley.ts";
@@ -76,6 +76,10 @@ export interface Ground {
   /** kill -9, and the same server again at the same address. */
   kill(): Promise<void>;
   start(): Promise<void>;
+  /** Of the server's data as they are now. */
+  backUp(): Promise<void>;
+  /** While no server runs: the data are those of the backup. */
+  restore(): Promise<void>;
 }
 
 /** Registers the hooks for the suite around it. Where there is no browser, all of the suite is skipped, and says why. */
@@ -152,6 +156,11 @@ export function openGround(
     },
     context,
     start,
+    backUp: () => backUp(folder?.path ?? "", `${folder?.path}-backup`),
+    async restore() {
+      await folder?.remove();
+      await rename(`${folder?.path}-backup`, folder?.path ?? "");
+    },
     async client(name) {
       const secret = await readFile(join(folder?.path ?? "", "jwt-secret"), "utf8");
       const token = await signDevelopmentToken(secret.trim(), name, 3_600, systemClock);

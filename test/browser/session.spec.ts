@@ -180,4 +180,25 @@ describe("the page's session in a browser", () => {
       assert.deepEqual(await until(page, conversation, "to a dead server"), ["to a dead server"]);
     assert.deepEqual([await faults(second), await faults(bob.page)], [[], []]);
   });
+
+  it("shows what a server has that was restored from a backup, in all tabs, where it had seen more (P3)", async function () {
+    this.timeout(180_000);
+    ground.expect(/ERR_|WebSocket connection to/);
+    const { alice, bob, conversation } = await pair("kim", "lou");
+    const second = await alice.newTab();
+    await live(second);
+    await send(bob.page, conversation, "kept");
+    for (const page of [alice.page, second]) await until(page, conversation, "kept");
+    await ground.backUp();
+    await send(bob.page, conversation, "lost");
+    await send(bob.page, conversation, "lost too");
+    for (const page of [alice.page, second]) await until(page, conversation, "lost too");
+    await ground.kill();
+    await ground.restore();
+    await ground.start();
+    await (await ground.client("lou")).send({ user: "kim" }, "new").sent;
+    for (const page of [alice.page, second, bob.page])
+      assert.deepEqual(await until(page, conversation, "new"), ["kept", "new"]);
+    assert.deepEqual([await faults(alice.page), await faults(second)], [[], []]);
+  });
 });

@@ -12,9 +12,10 @@ import { picture } from "../support/pictures.ts";
 import { root } from "../support/tree.ts";
 import { asked, within } from "../support/within.ts";
 import { Cluster } from "./cluster.ts";
-import { network, optionsOn, sharedGround } from "./ground.ts";
+import { network, optionsOn } from "./ground.ts";
 import { missing, usersOf, wholeLogs } from "./logs.ts";
 import { Members } from "./members.ts";
+import { Etcd } from "./servers/etcd.ts";
 import { S3Server, whyNoS3 } from "./servers/s3.ts";
 
 const run = promisify(execFile);
@@ -41,6 +42,8 @@ class Nodes {
     jmxPorts += addresses.length;
     const env = (at: number): NodeJS.ProcessEnv => ({
       CASSANDRA_JVM_OPTS: `-Dcassandra.jmx.local.port=${port + at}`,
+      // Of three that start at once on two processors.
+      CASSANDRA_START_TIMEOUT: "540",
     });
     return new Nodes(await Members.start("cassandra", addresses, env), port);
   }
@@ -77,6 +80,7 @@ function backupOf(addresses: readonly string[], laterAddresses: readonly string[
   const stores: S3Server[] = [];
   const kept: Awaited<ReturnType<typeof newFolder>>[] = [];
   let cluster: Cluster | undefined;
+  let etcd: Etcd | undefined;
   let remove: (() => Promise<void>) | undefined;
 
   async function media(): Promise<Record<string, string>> {
@@ -102,6 +106,7 @@ function backupOf(addresses: readonly string[], laterAddresses: readonly string[
     this.timeout(waitMs);
     await cluster?.close("SIGKILL");
     await remove?.();
+    await etcd?.remove();
     for (const { members } of nodes) await members.close();
     for (const store of stores) await store.stop();
     for (const folder of kept) await folder.remove();
@@ -111,7 +116,8 @@ function backupOf(addresses: readonly string[], laterAddresses: readonly string[
     this.timeout(1_800_000);
     const old = await Nodes.start(addresses);
     nodes.push(old);
-    const ground = { ...(await sharedGround()), cassandra: old.members };
+    etcd = await Etcd.start(addresses.slice(0, 1));
+    const ground = { etcd, cassandra: old.members };
     const replication = addresses.length;
     const own = await optionsOn(ground, { replication, settings: { storage: await media() } });
     // The keyspace goes with its Cassandra.
