@@ -1,7 +1,7 @@
 /** An operator moves the shards of conversations to and fro while people write into them: apps do not see it. */
 import assert from "node:assert/strict";
 import { type Client, createClient } from "@connectrpc/connect";
-import { createGrpcTransport } from "@connectrpc/connect-node";
+import { createGrpcTransport } from "../../mesh/grpc/transport.ts";
 import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import type { Proxy } from "../support/proxy.ts";
 import { newCluster } from "./ground.ts";
@@ -14,48 +14,47 @@ const rounds = 3;
 describe("shards moved by an operator under load", () => {
   let own: OwnCluster;
   let balancer: Proxy;
-  let operators: Client<typeof GatewayService>[];
 
   before(async () => {
     own = await newCluster();
-    const { cluster } = own;
-    balancer = await balancerOf(cluster);
-    operators = ["gateway-0", "gateway-1"].map((name) =>
-      createClient(
-        GatewayService,
-        createGrpcTransport({ baseUrl: `http://${cluster.process(name).mesh}` }),
-      ),
-    );
+    balancer = await balancerOf(own.cluster);
   });
   after(async () => {
     await balancer?.close();
     await own?.close();
   });
 
-  const operatorOf = (at: number): Client<typeof GatewayService> => {
-    const operator = operators[at % operators.length];
-    assert.ok(operator !== undefined);
-    return operator;
-  };
-
-  async function deliveries(): Promise<string[]> {
-    const { processes } = await operatorOf(0).listProcesses({});
-    return processes
-      .filter(({ service }) => service === "delivery")
-      .map(({ processId }) => processId);
+  /** Over a connection of its own, as the command does it; of one gateway or the other. */
+  async function operating<T>(
+    at: number,
+    run: (operator: Client<typeof GatewayService>) => Promise<T>,
+  ): Promise<T> {
+    const { mesh: address } = own.cluster.process(`gateway-${at % 2}`);
+    const transport = createGrpcTransport({ address });
+    try {
+      return await run(createClient(GatewayService, transport));
+    } finally {
+      transport.close();
+    }
   }
 
-  /** To a process that does not serve it now, if none is named; answers which. */
-  async function move(at: number, conversationId: string, to?: string): Promise<string> {
-    const operator = operatorOf(at);
-    const which = { case: "conversationId", value: conversationId } as const;
-    const { shard } = await operator.getShard({ which });
-    const others = (await deliveries()).filter((id) => id !== shard?.ownerId);
-    const toProcessId = to ?? others[at % others.length] ?? "";
-    const moved = await operator.moveShard({ which, toProcessId, waitMs });
-    assert.equal(moved.shard?.ownerId, toProcessId);
-    return toProcessId;
-  }
+  const deliveries = (): Promise<string[]> =>
+    operating(0, async (operator) => {
+      const { processes } = await operator.listProcesses({});
+      const all = processes.filter(({ service }) => service === "delivery");
+      return all.map(({ processId }) => processId);
+    });
+
+  /** To a process that does not serve it now, if none is named. */
+  const move = (at: number, conversationId: string, to?: string): Promise<void> =>
+    operating(at, async (operator) => {
+      const which = { case: "conversationId", value: conversationId } as const;
+      const { shard } = await operator.getShard({ which });
+      const others = (await deliveries()).filter((id) => id !== shard?.ownerId);
+      const toProcessId = to ?? others[at % others.length] ?? "";
+      const moved = await operator.moveShard({ which, toProcessId, waitMs });
+      assert.equal(moved.shard?.ownerId, toProcessId);
+    });
 
   it("P1 P2 P3 P4 P5 P6 P7: each of all conversations' shards, again and again: not one failed send", async function () {
     this.timeout(600_000);
@@ -73,8 +72,10 @@ describe("shards moved by an operator under load", () => {
         const [to = ""] = await deliveries();
         await Promise.all(storm.load.conversations.map((id, at) => move(at, id, to)));
         await storm.more(500);
-        for (const value of storm.load.conversations)
-          await operatorOf(0).moveShard({ which: { case: "conversationId", value } });
+        await operating(1, async (operator) => {
+          for (const value of storm.load.conversations)
+            await operator.moveShard({ which: { case: "conversationId", value } });
+        });
         await storm.more(500);
       }
       storm.note(`${moves} moves, the slowest took ${Math.round(slowestMs)} ms`);
