@@ -4,8 +4,10 @@ import type { DescService } from "@bufbuild/protobuf";
 import { systemClock } from "../../../mesh/clock.ts";
 import type { Directory, Instance, Membership, ServiceName } from "../../../mesh/directory.ts";
 import { openEtcdDirectory } from "../../../mesh/etcd/directory.ts";
+import type { CertificateFiles } from "../../../mesh/grpc/certificates.ts";
 import { addHealth } from "../../../mesh/grpc/health.ts";
 import { type GrpcServer, serveGrpc } from "../../../mesh/grpc/server.ts";
+import { type MeshCredentials, meshCredentials } from "../../../mesh/grpc/tls.ts";
 import { type GrpcTransport, createGrpcTransport } from "../../../mesh/grpc/transport.ts";
 import { Handlers } from "../../../mesh/handlers.ts";
 import { createLog } from "../../../mesh/log.ts";
@@ -14,6 +16,7 @@ import {
   Health,
   HealthCheckResponse_ServingStatus as Serving,
 } from "../../../proto/gen/grpc/health/v1/health_pb.ts";
+import type { Settings } from "../../support/parley.ts";
 import { asked } from "../../support/within.ts";
 import { SmallEtcd } from "./etcd.ts";
 
@@ -38,21 +41,28 @@ export class Ground {
   readonly etcd: SmallEtcd;
   readonly directory: Directory;
   readonly shards = shards;
+  readonly #tls: { files: CertificateFiles; credentials: MeshCredentials } | undefined;
   readonly #servers: GrpcServer[] = [];
   readonly #transports: GrpcTransport[] = [];
 
-  private constructor(host: string, etcd: SmallEtcd, directory: Directory) {
+  private constructor(
+    host: string,
+    etcd: SmallEtcd,
+    directory: Directory,
+    tls: CertificateFiles | undefined,
+  ) {
+    this.#tls = tls && { files: tls, credentials: meshCredentials(tls, { log }) };
     this.host = host;
     this.etcd = etcd;
     this.directory = directory;
   }
 
-  /** `port`: where its etcd listens; 0: anywhere. */
-  static async open(host: string, port: number): Promise<Ground> {
+  /** `port`: where its etcd listens; 0: anywhere. `tls`: what all show one another; undefined: nothing is encrypted. */
+  static async open(host: string, port: number, tls?: CertificateFiles): Promise<Ground> {
     const etcd = await SmallEtcd.listen(host, port);
     const config = { endpoints: [etcd.address], prefix, shards, leaseSeconds };
     const outside = { clock: systemClock, random: systemRandom, log };
-    return new Ground(host, etcd, await openEtcdDirectory(config, outside));
+    return new Ground(host, etcd, await openEtcdDirectory(config, outside), tls);
   }
 
   /** A neighbour that does what the test says. */
@@ -64,7 +74,9 @@ export class Ground {
     const handlers = new Handlers();
     addHealth(handlers, () => []);
     handlers.add(service, wholeOf(service, methods));
-    const server = await serveGrpc({ host: this.host, port: 0, handlers, log });
+    const { credentials } = this.#tls ?? {};
+    const secured = credentials === undefined ? {} : { credentials: credentials.server };
+    const server = await serveGrpc({ host: this.host, port: 0, handlers, log, ...secured });
     this.#servers.push(server);
     return this.announce(name, `${this.host}:${server.port}`);
   }
@@ -116,7 +128,9 @@ export class Ground {
   }
 
   transport(address: string): GrpcTransport {
-    const transport = createGrpcTransport({ address });
+    const { credentials } = this.#tls ?? {};
+    const secured = credentials === undefined ? {} : { credentials: credentials.channel };
+    const transport = createGrpcTransport({ address, ...secured });
     this.#transports.push(transport);
     return transport;
   }
@@ -126,6 +140,23 @@ export class Ground {
     await Promise.all(this.#servers.map((server) => server.close(0)));
     await this.directory.close();
     await this.etcd.close();
+    this.#tls?.credentials.close();
+  }
+
+  /** By which a process finds the others, and is let in by them. */
+  get settings(): Settings {
+    const tls = this.#tls?.files;
+    return {
+      PARLEY_ETCD: this.etcd.address,
+      PARLEY_SHARDS: String(this.shards),
+      ...(tls === undefined
+        ? {}
+        : {
+            PARLEY_TLS_CERT_FILE: tls.certFile,
+            PARLEY_TLS_KEY_FILE: tls.keyFile,
+            PARLEY_TLS_CA_FILE: tls.caFile,
+          }),
+    };
   }
 }
 

@@ -1,8 +1,10 @@
 /** `npm run conformance -- --service presence --address HOST:PORT`: tries whether a running process, in whichever language, keeps to the contract of a service. */
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
+import { resolve } from "node:path";
 import { parseArgs } from "node:util";
 import { serviceNames } from "../../../mesh/directory.ts";
+import type { CertificateFiles } from "../../../mesh/grpc/certificates.ts";
 import type { Settings } from "../../support/parley.ts";
 import type { Played } from "./contract.ts";
 import { contracts } from "./contracts.ts";
@@ -10,11 +12,13 @@ import { within } from "../../support/within.ts";
 import { Ground } from "./ground.ts";
 import { endTitle } from "./process.ts";
 
-const usage = `npm run conformance -- --service ${serviceNames.join("|")} --address HOST:PORT [--clients HOST:PORT] [--etcd HOST:PORT] [-- COMMAND...]
+const usage = `npm run conformance -- --service ${serviceNames.join("|")} --address HOST:PORT [--clients HOST:PORT] [--etcd HOST:PORT]
+    [--cert FILE --key FILE --ca FILE] [-- COMMAND...]
 
   --address  where the process under test listens for gRPC
   --clients  where a gateway under test listens for clients; 127.0.0.1:8080 if not given
   --etcd     where the suite listens as etcd; 127.0.0.1:2390 if not given
+  --cert, --key, --ca  PEM files: what all of them show one another; without, nothing is encrypted
   COMMAND    starts the process, with its settings in the environment; without one, start it yourself`;
 
 const caseMs = 60_000;
@@ -25,6 +29,9 @@ const { values, positionals: command } = parseArgs({
     address: { type: "string" },
     clients: { type: "string", default: "127.0.0.1:8080" },
     etcd: { type: "string", default: "127.0.0.1:2390" },
+    cert: { type: "string" },
+    key: { type: "string" },
+    ca: { type: "string" },
   },
   allowPositionals: true,
 });
@@ -39,6 +46,13 @@ function clientSettings(clients: string): Settings {
   return { PARLEY_HOST: host, PARLEY_PORT: port };
 }
 
+/** Relative to where the command is typed. */
+function certificates(): CertificateFiles | undefined {
+  const { cert, key, ca } = values;
+  if (cert === undefined || key === undefined || ca === undefined) return undefined;
+  return { certFile: resolve(cert), keyFile: resolve(key), caFile: resolve(ca) };
+}
+
 async function main(): Promise<number> {
   const { service, address, clients, etcd } = values;
   const contract = Object.values(contracts).find(({ name }) => name === service);
@@ -47,14 +61,13 @@ async function main(): Promise<number> {
     return 2;
   }
   const [host, port] = placeOf(etcd);
-  const ground = await Ground.open(host, Number(port));
+  const ground = await Ground.open(host, Number(port), certificates());
   const played = await contract.play(ground);
   const [meshHost, meshPort] = placeOf(address);
   const settings: Settings = {
-    PARLEY_ETCD: ground.etcd.address,
+    ...ground.settings,
     PARLEY_MESH_HOST: meshHost,
     PARLEY_MESH_PORT: meshPort,
-    PARLEY_SHARDS: String(ground.shards),
     ...(contract.name === "gateway" ? clientSettings(clients) : {}),
     ...contract.settings,
   };

@@ -63,17 +63,17 @@ export interface Otherwise {
 /** Listens, which is before it is ready. */
 export function startOwn(
   name: ServiceName,
-  { etcd, host, shards }: Ground,
+  ground: Ground,
   settings: Settings,
   { command: of = ownCommands[name], directory = (own) => own }: Otherwise = {},
 ): Promise<RunningProcess> {
+  const { host } = ground;
   const front =
     name === "gateway"
       ? { PARLEY_HOST: host, PARLEY_PORT: "0", PARLEY_JWT_SECRET: secret }
       : { PARLEY_HEALTH_HOST: host, PARLEY_HEALTH_PORT: "0" };
   const configured = of.configured({
-    PARLEY_ETCD: etcd.address,
-    PARLEY_SHARDS: String(shards),
+    ...ground.settings,
     PARLEY_MESH_HOST: host,
     PARLEY_MESH_PORT: "0",
     ...front,
