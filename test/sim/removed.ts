@@ -98,7 +98,7 @@ export function checkErased(
   devices: readonly SimDevice[],
   histories: readonly HistoryOf[],
   cursors: readonly SeenCursor[],
-  { erased }: Removals,
+  { erased, trimmed }: Removals,
 ): Finding[] {
   const findings: Finding[] = [];
   const found = (what: string): void => void findings.push({ promise: "P8", what });
@@ -115,18 +115,24 @@ export function checkErased(
         if (device.live) found(`${device.name} is live, and its user is erased`);
         continue;
       }
-      for (const what of shown(device, userId, doneMs)) found(what);
+      for (const what of shown(device, userId, doneMs, trimmed)) found(what);
     }
   }
   return findings;
 }
 
-function* shown(device: SimDevice, userId: string, doneMs: number): Generator<string> {
+/** What a retention had removed before nobody can name any more: devices that have it keep it. */
+function* shown(
+  device: SimDevice,
+  userId: string,
+  doneMs: number,
+  trimmed: Removals["trimmed"],
+): Generator<string> {
   const { life, client } = device;
   if (life.ended) return;
   for (const { id } of client.conversations())
     for (const record of client.records(id).map(seenRecord))
-      if (isOf(record, userId))
+      if (isOf(record, userId) && record.seq >= (trimmed.get(id) ?? 1))
         yield `${device.name} still has "${record.text}" of ${userId}, who is erased: ${id}`;
   if ((life.liveMs[0]?.fromMs ?? Infinity) < doneMs) return;
   for (const [id, records] of life.records)
