@@ -72,7 +72,7 @@ export const planted: readonly Planted[] = [
   fault("what arrives last wins", store.lastArrivalWins, ofTakeovers, within),
   fault("reads are answered by one replica", store.readsOfOne, ofTheStore, 12),
   fault("cursors are timed by clocks that differ", store.cursorsByClock, ofTheStore, 12),
-  fault("late retries are looked for in memory alone", services.retriesByMemory, ofDevices, 12),
+  fault("late retries are looked for in memory alone", services.retriesByMemory, ofTakeovers, 12),
   fault("membership is not checked", store.membersNotChecked, ofDevices, 12),
   fault("nobody is told that somebody went offline", services.neverOffline, ofDevices, 12),
   fault(
