@@ -28,7 +28,7 @@ const closeMs = 5_000;
 /** For a store in the same process. */
 export const embeddedPace: Pace = { batchesMax: 1, cursorLingerMs: 0, spacingMs: 0 };
 /** For a store that is some round trips away, and where each move of a cursor is several writes. */
-export const clusterPace: Pace = { batchesMax: 8, cursorLingerMs: 100, spacingMs: 10 };
+export const clusterPace: Pace = { batchesMax: 8, cursorLingerMs: 100, spacingMs: 40 };
 
 export function createDelivery(
   surroundings: Surroundings,
