@@ -5,9 +5,15 @@
 import { pino } from "pino";
 import { parleyConfig, startParley } from "../embedded/index.ts";
 import { serveMetrics } from "../mesh/metrics-http.ts";
-import type { Count, Metrics, Spread } from "../mesh/metrics.ts";
+import type { Metrics } from "../mesh/metrics.ts";
 import { systemRandom } from "../mesh/random.ts";
-import { isSlicing, type ObservedMessage, type Slice, type Slicing } from "./slices.ts";
+import {
+  countedTimes,
+  isSlicing,
+  type ObservedMessage,
+  type Slice,
+  type Slicing,
+} from "./slices.ts";
 
 /** What counts as a message. */
 const messagesName = "parley_gateway_sends_total";
@@ -15,28 +21,44 @@ const messagesName = "parley_gateway_sends_total";
 const on = { metrics: true, traces: true };
 let messages = 0;
 
-/** Counts and spreads take nothing while it is off; messages are known all the time. */
-function patch(metrics: Metrics): void {
-  const count: Count & { value?: number } = metrics.count("parley_bench_count", "One of them.");
-  const counts: Count & { value: number } = Object.getPrototypeOf(count);
-  counts.add = function (more = 1) {
-    if (on.metrics) this.value += more;
-  };
-  const spreads: Spread = Object.getPrototypeOf(metrics.spread("parley_bench_spread", "One.", [1]));
-  const { observe } = spreads;
-  spreads.observe = function (value) {
-    if (on.metrics) observe.call(this, value);
-  };
-  const all: Metrics = Object.getPrototypeOf(metrics);
-  const make = all.count;
-  all.count = function (name, help, labels) {
-    const made: Count & { value?: number } = make.call(this, name, help, labels);
-    if (name === messagesName)
-      made.add = (more = 1) => {
-        messages += more;
-        if (on.metrics) made.value = (made.value ?? 0) + more;
+const places = Array.from({ length: countedTimes - 1 }, (_, at) => `_${at}`);
+
+/**
+ * Counts and spreads take nothing while it is off. While it is on they take everything `countedTimes`, each time in a place of its own, as the memory that is touched
+ * is part of the cost: so it stands out. `spare`: where the other places are, which nobody asks for. Messages are known all the time.
+ */
+function patch(spare: Metrics): void {
+  const all: Metrics = Object.getPrototypeOf(spare);
+  const { count, tally, spread } = all;
+  const made = (make: Metrics["count"]): Metrics["count"] =>
+    function (this: Metrics, name, help, labels) {
+      const counts = [
+        make.call(this, name, help, labels),
+        ...places.map((place) => make.call(spare, name + place, help, labels)),
+      ];
+      const add = (more = 1): void => {
+        if (on.metrics) for (const one of counts) one.add(more);
       };
-    return made;
+      if (name !== messagesName) return { add };
+      return {
+        add(more = 1) {
+          messages += more;
+          add(more);
+        },
+      };
+    };
+  all.count = made(count);
+  all.tally = made(tally);
+  all.spread = function (name, help, bounds, labels) {
+    const spreads = [
+      spread.call(this, name, help, bounds, labels),
+      ...places.map((place) => spread.call(spare, name + place, help, bounds, labels)),
+    ];
+    return {
+      observe(value) {
+        if (on.metrics) for (const one of spreads) one.observe(value);
+      },
+    };
   };
 }
 

@@ -8,6 +8,7 @@ import type { Goal, Row } from "./report.ts";
 import {
   bareMicros,
   blocksOf,
+  countedTimes,
   microsForEach,
   moreOf,
   scaled,
@@ -136,7 +137,8 @@ function goalsOf({ load: of, metrics, traces }: Found, scraping: number): Goal[]
     bound: "at most",
     unit: "",
   });
-  const counted = moreOf(metrics);
+  const manyTimes = moreOf(metrics);
+  const counted = manyTimes && scaled(manyTimes, 1 / countedTimes);
   const scrape = { mean: scraping, low: scraping, high: scraping };
   const withMetrics = counted && together([counted, scrape]);
   const each = microsForEach(traces, followedPerSecond);

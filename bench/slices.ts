@@ -1,6 +1,9 @@
 /** What the benchmark asks of a server in which being looked at goes on and off, what comes back, and what that says. */
 import { intervalOf, type Interval } from "./interval.ts";
 
+/** How often all is counted while metrics are on. */
+export const countedTimes = 10;
+
 /** A stretch of a server's time. */
 export interface Slice {
   /** Whether it was looked at. */
