@@ -15,11 +15,13 @@ describe("shards moved by an operator under load", () => {
   let own: OwnCluster;
   let balancer: Proxy;
 
-  before(async () => {
+  before(async function () {
+    this.timeout(300_000);
     own = await newCluster();
     balancer = await balancerOf(own.cluster);
   });
-  after(async () => {
+  after(async function () {
+    this.timeout(120_000);
     await balancer?.close();
     await own?.close();
   });

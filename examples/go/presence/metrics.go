@@ -62,6 +62,9 @@ func serveMetrics(listener net.Listener, service *presence, directory *directory
 		return 1
 	})
 	level("parley_lease_age_seconds", "How long ago the lease in etcd was renewed; NaN while there is none.", directory.leaseAge)
+	// There before anything happened: what is missing cannot be told from what never was.
+	streamsUp.WithLabelValues(onlineStream)
+	streamFailures.WithLabelValues(onlineStream)
 	routes := http.NewServeMux()
 	routes.Handle("/metrics", promhttp.HandlerFor(registry, promhttp.HandlerOpts{}))
 	server := &http.Server{Handler: routes, ReadHeaderTimeout: 5 * time.Second}

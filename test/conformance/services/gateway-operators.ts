@@ -188,7 +188,7 @@ export const gatewayOperatorCases = Object.fromEntries(
     title,
     async (place: GatewayPlace): Promise<void> => {
       const talk = await talking(place);
-      await passes(place, talk).finally(talk.end);
+      await passes(place, talk).finally(() => talk.end());
     },
   ]),
 );
