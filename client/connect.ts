@@ -218,7 +218,7 @@ function closingOf(thrown: unknown): Closing {
   const error = ConnectError.from(thrown);
   const retryAfterMs = Number(error.metadata.get("retry-after-ms") ?? 0) || 0;
   if (error.code === Code.Unauthenticated) return closing(unauthenticatedCode, error.rawMessage);
-  return closing(0, error.message, "transport", retryAfterMs);
+  return closing(0, error.rawMessage, "transport", retryAfterMs);
 }
 
 /** The user id in a JWT, unchecked (the server checks): over Connect there is no Welcome to tell it. Empty: not readable. */

@@ -58,7 +58,8 @@ export function openWebSocketLink(
   socket.addEventListener("close", (event) => {
     const code = event.code ?? 1006;
     const fault = code >= 4000 && code < 5000 ? "none" : "transport";
-    end(closing(code, event.reason || `the WebSocket closed with code ${code}`, fault));
+    const what = open ? "the connection was cut" : "no WebSocket could be opened";
+    end(closing(code, event.reason || `${what} (${code})`, fault));
   });
 
   function end(why: Parameters<LinkListener["closed"]>[0]): void {

@@ -1,37 +1,24 @@
 /** etcd in the simulated world: what the directory uses of it, at three members over one history of revisions. */
 import { create } from "@bufbuild/protobuf";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { every } from "../../mesh/clock.ts";
-import type { Cancel } from "../../mesh/clock.ts";
 import type { Directory } from "../../mesh/directory.ts";
 import { openEtcdDirectory } from "../../mesh/etcd/directory.ts";
 import { Keys } from "../../mesh/etcd/keys.ts";
 import { Handlers } from "../../mesh/handlers.ts";
 import { Pipe } from "../../mesh/pipe.ts";
 import type { Random } from "../../mesh/random.ts";
-import {
-  type Event,
-  EventSchema,
-  Event_EventType,
-  type KeyValue,
-  KeyValueSchema,
-} from "../../proto/gen/etcd/kv_pb.ts";
+import type { Event } from "../../proto/gen/etcd/kv_pb.ts";
 import {
   KV,
   Lease,
-  type PutRequest,
-  type RangeRequest,
-  RangeRequestSchema,
-  type RequestOp,
   type ResponseHeader,
-  ResponseHeaderSchema,
-  type TxnRequest,
   Watch,
   type WatchCreateRequest,
   type WatchRequest,
   type WatchResponse,
   WatchResponseSchema,
 } from "../../proto/gen/etcd/rpc_pb.ts";
+import { EtcdKeys, textOf } from "../support/etcd-keys.ts";
 import { type Callee, simTransport } from "./calls.ts";
 import type { Host } from "./host.ts";
 import type { SimProcess } from "./process.ts";
@@ -50,18 +37,21 @@ export class SimEtcd {
   readonly #world: World;
   readonly #random: Random;
   readonly #members: Member[];
-  readonly #keys = new Map<string, KeyValue>();
-  readonly #leases = new Map<bigint, { readonly ttlMs: number; ends: Cancel }>();
   readonly #watches = new Set<Watcher>();
-  #log: { revision: bigint; events: Event[] }[] = [];
-  #revision = 1n;
+  readonly keys: EtcdKeys;
   #compacted = 0n;
-  #nextLease = 1n;
   #wentUnheard = false;
 
   constructor(world: World) {
     this.#world = world;
     this.#random = world.chance("etcd");
+    this.keys = new EtcdKeys({
+      // By the leader's clock, which nobody can stop.
+      after: (ms, run) => world.timeline.in(ms, run),
+      changed: ({ events }) => {
+        for (const watcher of this.#watches) watcher.changed(this.keys.header, events);
+      },
+    });
     this.#members = Array.from(
       { length: members },
       (_, at) => new Member(world.host(`etcd${at}`), this),
@@ -105,8 +95,8 @@ export class SimEtcd {
   /** The incarnation that a shard's key names. */
   owner(shard: number): string | undefined {
     const key = new Keys(prefix).shard(shard);
-    const [found] = this.range(create(RangeRequestSchema, { key }));
-    return found && Buffer.from(found.value).toString();
+    const [found] = this.keys.range({ key, rangeEnd: new Uint8Array() });
+    return found && textOf(found.value);
   }
 
   /** Nobody reaches any member, until the answer is called. */
@@ -131,70 +121,18 @@ export class SimEtcd {
 
   /** As an operator would end it. */
   endLease(process: SimProcess): void {
-    for (const { key, lease } of this.#keys.values())
-      if (lease !== 0n && Buffer.from(key).toString().endsWith(process.id)) return this.#end(lease);
-  }
-
-  get header(): ResponseHeader {
-    return create(ResponseHeaderSchema, { revision: this.#revision });
-  }
-
-  range({ key, rangeEnd }: RangeRequest): KeyValue[] {
-    return [...this.#keys.values()]
-      .filter((kv) => within(kv.key, key, rangeEnd))
-      .sort((one, other) => Buffer.compare(one.key, other.key));
-  }
-
-  txn({ compare, success, failure }: TxnRequest): { succeeded: boolean; responses: object[] } {
-    const succeeded = compare.every(({ key, targetUnion }) => {
-      if (targetUnion.case !== "modRevision") throw new ConnectError("not in this world");
-      const revision = this.#keys.get(textOf(key))?.modRevision ?? 0n;
-      return revision === targetUnion.value;
-    });
-    const operations = succeeded ? success : failure;
-    const puts = operations.flatMap(({ request }) =>
-      request.case === "requestPut" ? [request.value] : [],
-    );
-    for (const { lease } of puts)
-      if (lease !== 0n && !this.#leases.has(lease))
-        throw new ConnectError("etcdserver: requested lease not found", Code.NotFound);
-    if (puts.length > 0) this.#change(() => puts.map((put) => this.#put(put)));
-    return { succeeded, responses: operations.map((one) => this.#answer(one)) };
-  }
-
-  grant(seconds: bigint): { ID: bigint; TTL: bigint } {
-    const ID = this.#nextLease;
-    this.#nextLease += 1n;
-    const ttlMs = Number(seconds) * 1_000;
-    this.#leases.set(ID, { ttlMs, ends: () => undefined });
-    this.renew(ID);
-    return { ID, TTL: seconds };
-  }
-
-  /** Seconds to live; 0: it is over. */
-  renew(id: bigint): bigint {
-    const lease = this.#leases.get(id);
-    if (lease === undefined) return 0n;
-    lease.ends();
-    // By the leader's clock, which nobody can stop.
-    lease.ends = this.#world.timeline.in(lease.ttlMs, () => this.#end(id));
-    return BigInt(lease.ttlMs / 1_000);
-  }
-
-  revoke(id: bigint): void {
-    if (!this.#leases.has(id))
-      throw new ConnectError("etcdserver: requested lease not found", Code.NotFound);
-    this.#end(id);
+    for (const { key, lease } of this.keys.all)
+      if (lease !== 0n && textOf(key).endsWith(process.id)) return this.keys.endLease(lease);
   }
 
   /** Tells of all that changes from its first revision on. */
   watch(request: WatchCreateRequest, tell: (response: WatchResponse) => void): Watcher {
     const watcher = new Watcher(this.#world, this.#random, tell);
-    watcher.tell(create(WatchResponseSchema, { header: this.header, created: true }));
+    watcher.tell(create(WatchResponseSchema, { header: this.keys.header, created: true }));
     if (request.startRevision <= this.#compacted) {
       watcher.tell(
         create(WatchResponseSchema, {
-          header: this.header,
+          header: this.keys.header,
           canceled: true,
           compactRevision: this.#compacted,
           cancelReason: "compacted",
@@ -202,8 +140,8 @@ export class SimEtcd {
       );
       return watcher;
     }
-    for (const { revision, events } of this.#log)
-      if (revision >= request.startRevision) watcher.changed(this.header, events);
+    for (const { events } of this.keys.since(request.startRevision))
+      watcher.changed(this.keys.header, events);
     this.#watches.add(watcher);
     return watcher;
   }
@@ -212,53 +150,9 @@ export class SimEtcd {
     this.#watches.delete(watcher);
   }
 
-  #answer({ request }: RequestOp): object {
-    if (request.case === "requestRange") {
-      const value = { header: this.header, kvs: this.range(request.value) };
-      return { response: { case: "responseRange", value } };
-    }
-    return { response: { case: "responsePut", value: { header: this.header } } };
-  }
-
-  #put({ key, value, lease }: PutRequest): Event {
-    const before = this.#keys.get(textOf(key));
-    const kv = create(KeyValueSchema, {
-      key,
-      value,
-      lease,
-      modRevision: this.#revision,
-      createRevision: before?.createRevision ?? this.#revision,
-      version: (before?.version ?? 0n) + 1n,
-    });
-    this.#keys.set(textOf(key), kv);
-    return create(EventSchema, { type: Event_EventType.PUT, kv });
-  }
-
-  #end(id: bigint): void {
-    this.#leases.get(id)?.ends();
-    this.#leases.delete(id);
-    const gone = [...this.#keys.values()].filter(({ lease }) => lease === id);
-    if (gone.length === 0) return;
-    this.#change(() =>
-      gone.map(({ key }) => {
-        this.#keys.delete(textOf(key));
-        const kv = create(KeyValueSchema, { key, modRevision: this.#revision });
-        return create(EventSchema, { type: Event_EventType.DELETE, kv });
-      }),
-    );
-  }
-
-  #change(make: () => Event[]): void {
-    this.#revision += 1n;
-    const events = make();
-    this.#log.push({ revision: this.#revision, events });
-    for (const watcher of this.#watches) watcher.changed(this.header, events);
-  }
-
   #compact(): void {
     if (this.#random.unit() < 0.5) return;
-    this.#compacted = this.#revision;
-    this.#log = [];
+    this.#compacted = this.keys.compact();
   }
 }
 
@@ -277,8 +171,8 @@ class Watcher {
     this.#tell = tell;
   }
 
-  changed(header: ResponseHeader, events: Event[]): void {
-    this.tell(create(WatchResponseSchema, { header, events }));
+  changed(header: ResponseHeader, events: readonly Event[]): void {
+    this.tell(create(WatchResponseSchema, { header, events: [...events] }));
     this.newsMs = this.#dueMs;
   }
 
@@ -298,23 +192,19 @@ class Member implements Callee {
   constructor(host: Host, etcd: SimEtcd) {
     this.host = host;
     this.#etcd = etcd;
+    const { keys } = etcd;
     this.handlers.add(KV, {
-      range: (request) => ({ header: etcd.header, kvs: etcd.range(request) }),
-      txn: (request) => {
-        const { succeeded, responses } = etcd.txn(request);
-        return { header: etcd.header, succeeded, responses };
-      },
+      range: (request) => ({ header: keys.header, kvs: keys.range(request) }),
+      txn: (request) => keys.txn(request),
     });
     this.handlers.add(Lease, {
-      leaseGrant: ({ TTL }) => ({ header: etcd.header, ...etcd.grant(TTL) }),
+      leaseGrant: ({ TTL }) => ({ header: keys.header, ...keys.grant(TTL) }),
       leaseRevoke: ({ ID }) => {
-        etcd.revoke(ID);
-        return { header: etcd.header };
+        keys.revoke(ID);
+        return { header: keys.header };
       },
       async *leaseKeepAlive(requests) {
-        for await (const { ID } of requests) {
-          yield { header: etcd.header, ID, TTL: etcd.renew(ID) };
-        }
+        for await (const { ID } of requests) yield { header: keys.header, ID, TTL: keys.renew(ID) };
       },
     });
     this.handlers.add(Watch, { watch: (requests) => this.#watch(requests) });
@@ -337,7 +227,7 @@ class Member implements Callee {
         for await (const { requestUnion } of requests) {
           if (requestUnion.case === "createRequest") watcher = etcd.watch(requestUnion.value, tell);
           else if (requestUnion.case === "progressRequest")
-            watcher?.tell(create(WatchResponseSchema, { header: etcd.header, watchId: -1n }));
+            watcher?.tell(create(WatchResponseSchema, { header: etcd.keys.header, watchId: -1n }));
         }
       } finally {
         if (watcher !== undefined) etcd.unwatch(watcher);
@@ -347,11 +237,4 @@ class Member implements Callee {
     listen().catch(() => undefined);
     return responses;
   }
-}
-
-const textOf = (key: Uint8Array): string => Buffer.from(key).toString();
-
-function within(key: Uint8Array, first: Uint8Array, end: Uint8Array): boolean {
-  if (end.length === 0) return Buffer.compare(key, first) === 0;
-  return Buffer.compare(key, first) >= 0 && Buffer.compare(key, end) < 0;
 }
