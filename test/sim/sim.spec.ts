@@ -23,7 +23,8 @@ describe("a simulated, hostile world (P1 P2 P3 P4 P5 P6 P7 P8 P9 P10)", () => {
     assert((one?.lines.length ?? 0) > 100);
   });
 
-  it("has one in a wide world, too, and keeps the promises", async () => {
+  it("has one in a wide world, too, and keeps the promises", async function () {
+    this.timeout(180_000);
     const scenario = scenarioOf(2, { steps, world: "wide" });
     const [one, other] = [await run({ scenario }), await run({ scenario })];
     assert.equal(reportOf(one.findings), reportOf([]));
