@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "../../mesh/grpc/transport.ts";
-import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { GatewayService, type Process } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import type { Proxy } from "../support/proxy.ts";
 import { newCluster } from "./ground.ts";
 import type { OwnCluster } from "./ground.ts";
@@ -40,11 +40,10 @@ describe("shards moved by an operator under load", () => {
     }
   }
 
-  const deliveries = (): Promise<string[]> =>
+  const deliveries = (): Promise<Process[]> =>
     operating(0, async (operator) => {
       const { processes } = await operator.listProcesses({});
-      const all = processes.filter(({ service }) => service === "delivery");
-      return all.map(({ processId }) => processId);
+      return processes.filter(({ service }) => service === "delivery");
     });
 
   /** To a process that does not serve it now, if none is named. */
@@ -52,8 +51,8 @@ describe("shards moved by an operator under load", () => {
     operating(at, async (operator) => {
       const which = { case: "conversationId", value: conversationId } as const;
       const { shard } = await operator.getShard({ which });
-      const others = (await deliveries()).filter((id) => id !== shard?.ownerId);
-      const toProcessId = to ?? others[at % others.length] ?? "";
+      const others = (await deliveries()).filter(({ processId }) => processId !== shard?.ownerId);
+      const toProcessId = to ?? others[at % others.length]?.processId ?? "";
       const moved = await operator.moveShard({ which, toProcessId, waitMs });
       assert.equal(moved.shard?.ownerId, toProcessId);
     });
@@ -71,8 +70,8 @@ describe("shards moved by an operator under load", () => {
           moves += 1;
         }
         // All at once, to one process, and then back to where hashing places them.
-        const [to = ""] = await deliveries();
-        await Promise.all(storm.load.conversations.map((id, at) => move(at, id, to)));
+        const [to] = await deliveries();
+        await Promise.all(storm.load.conversations.map((id, at) => move(at, id, to?.processId)));
         await storm.more(500);
         await operating(1, async (operator) => {
           for (const value of storm.load.conversations)
@@ -92,7 +91,8 @@ describe("shards moved by an operator under load", () => {
     const { cluster } = own;
     const storm = await Storm.over([balancer.url], "pinned");
     try {
-      const { id } = cluster.process("delivery-0");
+      const { mesh } = cluster.process("delivery-0");
+      const id = (await deliveries()).find(({ address }) => address === mesh)?.processId ?? "";
       for (const conversationId of storm.load.conversations) await move(0, conversationId, id);
       await storm.more(500);
       await cluster.end("delivery-0", "SIGKILL");
