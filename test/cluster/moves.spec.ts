@@ -1,6 +1,6 @@
 /** An operator moves the shards of conversations to and fro while people write into them: apps do not see it. */
 import assert from "node:assert/strict";
-import { type Client, createClient } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "../../mesh/grpc/transport.ts";
 import { GatewayService, type Process } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import type { Proxy } from "../support/proxy.ts";
@@ -10,6 +10,7 @@ import { Storm, balancerOf } from "./storm.ts";
 
 const waitMs = 60_000;
 const rounds = 3;
+const triesMax = 5;
 
 describe("shards moved by an operator under load", () => {
   let own: OwnCluster;
@@ -26,17 +27,21 @@ describe("shards moved by an operator under load", () => {
     await own?.close();
   });
 
-  /** Over a connection of its own, as the command does it; of one gateway or the other. */
+  /** Over a connection of its own, as the command does it; of one gateway or the other. Each call may come again: one that was not taken does. */
   async function operating<T>(
     at: number,
     run: (operator: Client<typeof GatewayService>) => Promise<T>,
   ): Promise<T> {
     const { mesh: address } = own.cluster.process(`gateway-${at % 2}`);
-    const transport = createGrpcTransport({ address });
-    try {
-      return await run(createClient(GatewayService, transport));
-    } finally {
-      transport.close();
+    for (let tries = 1; ; tries += 1) {
+      const transport = createGrpcTransport({ address });
+      try {
+        return await run(createClient(GatewayService, transport));
+      } catch (error) {
+        if (tries === triesMax || ConnectError.from(error).code !== Code.Unavailable) throw error;
+      } finally {
+        transport.close();
+      }
     }
   }
 
@@ -80,25 +85,6 @@ describe("shards moved by an operator under load", () => {
         await storm.more(500);
       }
       storm.note(`${moves} moves, the slowest took ${Math.round(slowestMs)} ms`);
-      await storm.end();
-    } finally {
-      await storm.load.close();
-    }
-  });
-
-  it("P1 P2 P3 P4 P5: to a process that is killed then: others take them over", async function () {
-    this.timeout(300_000);
-    const { cluster } = own;
-    const storm = await Storm.over([balancer.url], "pinned");
-    try {
-      const { mesh } = cluster.process("delivery-0");
-      const id = (await deliveries()).find(({ address }) => address === mesh)?.processId ?? "";
-      for (const conversationId of storm.load.conversations) await move(0, conversationId, id);
-      await storm.more(500);
-      await cluster.end("delivery-0", "SIGKILL");
-      await storm.isBack("its end", 20_000);
-      await cluster.start("delivery-0");
-      await cluster.ready("delivery-0");
       await storm.end();
     } finally {
       await storm.load.close();
