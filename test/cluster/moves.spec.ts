@@ -1,8 +1,8 @@
 /** An operator moves the shards of conversations to and fro while people write into them: apps do not see it. */
 import assert from "node:assert/strict";
-import { type Client, createClient } from "@connectrpc/connect";
+import { type Client, Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createGrpcTransport } from "../../mesh/grpc/transport.ts";
-import { GatewayService } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import { GatewayService, type Process } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import type { Proxy } from "../support/proxy.ts";
 import { newCluster } from "./ground.ts";
 import type { OwnCluster } from "./ground.ts";
@@ -10,6 +10,7 @@ import { Storm, balancerOf } from "./storm.ts";
 
 const waitMs = 60_000;
 const rounds = 3;
+const triesMax = 5;
 
 describe("shards moved by an operator under load", () => {
   let own: OwnCluster;
@@ -26,25 +27,28 @@ describe("shards moved by an operator under load", () => {
     await own?.close();
   });
 
-  /** Over a connection of its own, as the command does it; of one gateway or the other. */
+  /** Over a connection of its own, as the command does it; of one gateway or the other. Each call may come again: one that was not taken does. */
   async function operating<T>(
     at: number,
     run: (operator: Client<typeof GatewayService>) => Promise<T>,
   ): Promise<T> {
     const { mesh: address } = own.cluster.process(`gateway-${at % 2}`);
-    const transport = createGrpcTransport({ address });
-    try {
-      return await run(createClient(GatewayService, transport));
-    } finally {
-      transport.close();
+    for (let tries = 1; ; tries += 1) {
+      const transport = createGrpcTransport({ address });
+      try {
+        return await run(createClient(GatewayService, transport));
+      } catch (error) {
+        if (tries === triesMax || ConnectError.from(error).code !== Code.Unavailable) throw error;
+      } finally {
+        transport.close();
+      }
     }
   }
 
-  const deliveries = (): Promise<string[]> =>
+  const deliveries = (): Promise<Process[]> =>
     operating(0, async (operator) => {
       const { processes } = await operator.listProcesses({});
-      const all = processes.filter(({ service }) => service === "delivery");
-      return all.map(({ processId }) => processId);
+      return processes.filter(({ service }) => service === "delivery");
     });
 
   /** To a process that does not serve it now, if none is named. */
@@ -52,8 +56,8 @@ describe("shards moved by an operator under load", () => {
     operating(at, async (operator) => {
       const which = { case: "conversationId", value: conversationId } as const;
       const { shard } = await operator.getShard({ which });
-      const others = (await deliveries()).filter((id) => id !== shard?.ownerId);
-      const toProcessId = to ?? others[at % others.length] ?? "";
+      const others = (await deliveries()).filter(({ processId }) => processId !== shard?.ownerId);
+      const toProcessId = to ?? others[at % others.length]?.processId ?? "";
       const moved = await operator.moveShard({ which, toProcessId, waitMs });
       assert.equal(moved.shard?.ownerId, toProcessId);
     });
@@ -71,8 +75,8 @@ describe("shards moved by an operator under load", () => {
           moves += 1;
         }
         // All at once, to one process, and then back to where hashing places them.
-        const [to = ""] = await deliveries();
-        await Promise.all(storm.load.conversations.map((id, at) => move(at, id, to)));
+        const [to] = await deliveries();
+        await Promise.all(storm.load.conversations.map((id, at) => move(at, id, to?.processId)));
         await storm.more(500);
         await operating(1, async (operator) => {
           for (const value of storm.load.conversations)
@@ -81,24 +85,6 @@ describe("shards moved by an operator under load", () => {
         await storm.more(500);
       }
       storm.note(`${moves} moves, the slowest took ${Math.round(slowestMs)} ms`);
-      await storm.end();
-    } finally {
-      await storm.load.close();
-    }
-  });
-
-  it("P1 P2 P3 P4 P5: to a process that is killed then: others take them over", async function () {
-    this.timeout(300_000);
-    const { cluster } = own;
-    const storm = await Storm.over([balancer.url], "pinned");
-    try {
-      const { id } = cluster.process("delivery-0");
-      for (const conversationId of storm.load.conversations) await move(0, conversationId, id);
-      await storm.more(500);
-      await cluster.end("delivery-0", "SIGKILL");
-      await storm.isBack("its end", 20_000);
-      await cluster.start("delivery-0");
-      await cluster.ready("delivery-0");
       await storm.end();
     } finally {
       await storm.load.close();
