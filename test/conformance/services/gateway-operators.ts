@@ -188,7 +188,11 @@ export const gatewayOperatorCases = Object.fromEntries(
     title,
     async (place: GatewayPlace): Promise<void> => {
       const talk = await talking(place);
-      await passes(place, talk).finally(() => talk.end());
+      try {
+        await passes(place, talk);
+      } finally {
+        await talk.end();
+      }
     },
   ]),
 );
