@@ -9,6 +9,8 @@ export const revokedError = (incarnation: string): ConnectError =>
 
 /** The store closes while it is not known whether a write is kept: nothing but that same write may come next. */
 export class UnknownOutcome extends Error {
+  override readonly name = "UnknownOutcome";
+
   constructor() {
     super("the store closes: send what is not answered again to another one");
   }

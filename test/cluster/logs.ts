@@ -44,6 +44,7 @@ export async function wholeLogs(
     assert.deepEqual(longer.slice(0, history.length), history);
     assert.deepEqual(longer.at(-1), { seq, text: "after" });
     const texts = longer.map(({ text }) => text);
+    eachOnce(id, texts);
     logs.set(id, texts.slice(0, -1));
     await client.close();
   }
@@ -55,6 +56,13 @@ function isWhole(history: readonly { seq: number }[]): void {
     history.map(({ seq }) => seq),
     history.map((_, at) => at + 1),
   );
+}
+
+/** P2, of what was not acked, too: what was taken over is no second copy of what was there. */
+function eachOnce(id: string, texts: readonly string[]): void {
+  const messages = texts.filter((text) => text !== "" && text !== "after");
+  const twice = messages.filter((text, at) => messages.indexOf(text) !== at);
+  assert.deepEqual(twice, [], `more than once in ${id}`);
 }
 
 /** Those of the messages that are not there once. */
