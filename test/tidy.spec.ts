@@ -52,6 +52,7 @@ describe("layout", () => {
     // Processes that the benchmark starts by name, what mocha loads before the tests, and what npm starts.
     entries.push(
       "bench/generator.ts",
+      "bench/observed.ts",
       "bench/relay.ts",
       "test/support/ends.ts",
       "test/fuzz/main.ts",
