@@ -1,7 +1,11 @@
 /** A link over a WebSocket: a batch of frames is one binary message. */
 import { create } from "@bufbuild/protobuf";
 import { Code } from "@connectrpc/connect";
-import { ClientFrameSchema, type ClientFrame } from "../proto/gen/parley/v1/frame_pb.ts";
+import {
+  ClientFrameSchema,
+  type ClientFrame,
+  type ServerFrame,
+} from "../proto/gen/parley/v1/frame_pb.ts";
 import { closing } from "./connection.ts";
 import { decodeServerBatch, encodeClientBatch, failureFrame, packClientBatches } from "./frames.ts";
 import type { Link, LinkListener, LinkSettings } from "./link.ts";
@@ -12,6 +16,8 @@ export const subprotocol = "parley.v1";
 
 /** Frames in one message: the server bounds a batch. */
 const batchFramesMax = 100;
+const notFrames = closing(0, "the server sent a message that is no batch of frames", "transport");
+
 /** Until Welcome tells. */
 const firstFrameBytesMax = 65_536;
 
@@ -40,18 +46,8 @@ export function openWebSocketLink(
   socket.addEventListener("message", (event) => {
     if (done) return;
     const frames = decode(event.data);
-    if (frames === undefined) {
-      end(closing(0, "the server sent a message that is no batch of frames", "transport"));
-      return;
-    }
-    for (const frame of frames) {
-      if (frame.frame.case === "welcome") {
-        const { maxFrameBytes, framesPerSecond, bytesPerSecond } = frame.frame.value;
-        if (maxFrameBytes > 0) frameBytesMax = maxFrameBytes;
-        way.pace.allow(framesPerSecond, bytesPerSecond);
-      }
-      if (!done) listener.frame(frame);
-    }
+    if (frames === undefined) end(notFrames);
+    else for (const frame of frames) take(frame);
   });
   // The close event that follows says all there is to say; without a listener, `ws` throws.
   socket.addEventListener("error", () => undefined);
@@ -62,12 +58,25 @@ export function openWebSocketLink(
     end(closing(code, event.reason || `${what} (${code})`, fault));
   });
 
-  function end(why: Parameters<LinkListener["closed"]>[0]): void {
-    if (done) return;
+  function take(frame: ServerFrame): void {
+    if (frame.frame.case === "welcome") {
+      const { maxFrameBytes, framesPerSecond, bytesPerSecond } = frame.frame.value;
+      if (maxFrameBytes > 0) frameBytesMax = maxFrameBytes;
+      way.pace.allow(framesPerSecond, bytesPerSecond);
+    }
+    if (!done) listener.frame(frame);
+  }
+
+  function close(): boolean {
+    if (done) return false;
     done = true;
     way.close();
     closeQuietly(socket);
-    listener.closed(why);
+    return true;
+  }
+
+  function end(why: Parameters<LinkListener["closed"]>[0]): void {
+    if (close()) listener.closed(why);
   }
 
   return {
@@ -82,12 +91,7 @@ export function openWebSocketLink(
         listener.frame(failureFrame(frame.requestId, Code.InvalidArgument, text));
       }
     },
-    close() {
-      if (done) return;
-      done = true;
-      way.close();
-      closeQuietly(socket);
-    },
+    close: () => void close(),
   };
 }
 
