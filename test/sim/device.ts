@@ -56,6 +56,8 @@ export class Life {
   /** [from, to] of each time that it was live; the last one may have no end. */
   readonly liveMs: { fromMs: number; toMs: number | undefined }[] = [];
   ended = false;
+  /** What its app asked for and was not answered yet. */
+  asked = 0;
   /** It is about to ask about presence. */
   watching = false;
   /** Where it goes on, by what its store had. */
@@ -130,10 +132,14 @@ export class SimDevice {
   asks(what: string, ask: (client: ParleyClient) => Promise<unknown>): void {
     this.does((client) => {
       this.note(`asks for ${what}`);
-      ask(client).then(
-        () => this.note(`was answered ${what}`),
-        (error: unknown) => this.note(`was refused ${what}: ${String(error)}`),
-      );
+      const { life } = this;
+      life.asked += 1;
+      ask(client)
+        .then(
+          () => this.note(`was answered ${what}`),
+          (error: unknown) => this.note(`was refused ${what}: ${String(error)}`),
+        )
+        .finally(() => (life.asked -= 1));
     });
   }
 

@@ -179,7 +179,8 @@ class Run {
     const well = (): boolean =>
       devices.every(({ live }) => live) &&
       this.#open().next().done === true &&
-      this.#acts?.over !== false &&
+      (this.#acts === undefined ||
+        (this.#acts.over && devices.every(({ life }) => life.asked === 0))) &&
       this.#ready;
     if (await this.#until(recoverMs, well)) return true;
     for (const one of this.#world.processes)
