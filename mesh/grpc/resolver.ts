@@ -10,15 +10,14 @@ const scheme = "parley-instances";
 /** The channel option that carries the list: a target is a text, and a table of lists by name would be shared by all of the process. */
 const sourceOption = "parley.instances";
 
-class Source {
+interface Source {
   readonly instances: InstanceList;
   readonly clock: Clock;
-
-  constructor(instances: InstanceList, clock: Clock) {
-    this.instances = instances;
-    this.clock = clock;
-  }
 }
+
+/** By its shape: this module may be there twice in a process, loaded by `require` and by `import`, and gRPC knows the last one's resolver. */
+const isSource = (value: unknown): value is Source =>
+  typeof value === "object" && value !== null && "instances" in value && "clock" in value;
 
 /** Calls go to the instances in turn, and to another one where a connection is lost. A stream stays where it began. */
 const serviceConfig = {
@@ -38,7 +37,7 @@ class InstanceResolver implements experimental.Resolver {
   constructor(_target: unknown, listener: Listener, options: ChannelOptions) {
     this.#listener = listener;
     const source: unknown = options[sourceOption];
-    if (!(source instanceof Source)) throw new Error("the channel has no list of instances");
+    if (!isSource(source)) throw new Error("the channel has no list of instances");
     this.#source = source;
   }
 
@@ -99,8 +98,6 @@ export function anyInstance(
   instances: InstanceList,
   clock: Clock,
 ): { target: string; options: ChannelOptions } {
-  return {
-    target: `${scheme}:instances`,
-    options: { [sourceOption]: new Source(instances, clock) },
-  };
+  const source: Source = { instances, clock };
+  return { target: `${scheme}:instances`, options: { [sourceOption]: source } };
 }
