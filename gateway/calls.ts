@@ -42,6 +42,7 @@ import type { Meter } from "./meter.ts";
 import { endSent } from "./outcomes.ts";
 import type { Streams } from "./subscription.ts";
 import { Promised, sentAgain } from "./waiting.ts";
+import type { WatchElsewhere } from "./watch-elsewhere.ts";
 import type { PresenceLinks } from "./watches.ts";
 
 const recordsMax = 50;
@@ -83,6 +84,7 @@ export interface CallsParts {
   readonly streams: Streams;
   readonly meter: Meter;
   readonly following: Following;
+  readonly watchElsewhere: WatchElsewhere;
 }
 
 export class ChatCalls implements Calls {
@@ -214,20 +216,37 @@ export class ChatCalls implements Calls {
     return { $typeName: "parley.v1.WatchPresenceResponse", presences };
   }
 
-  /** Where the device has a connection, that one watches; else it is told how things are, and that is all. */
-  async #watch({ userId, deviceId, origin }: Caller, userIds: string[]): Promise<Presence[]> {
-    const { connections, presence } = this.#parts;
-    const present = connections.ofUser(userId);
-    const own = present.findLast(({ number, kind, deviceId: other }) =>
-      origin === "" ? kind === "subscribe" && other === deviceId : origin.endsWith(`/${number}`),
-    );
+  /** Where the device has a connection, here or at another gateway, that one watches; else it is told how things are, and that is all. */
+  async #watch(caller: Caller, userIds: string[]): Promise<Presence[]> {
+    const { connections, presence, watchElsewhere } = this.#parts;
+    const { userId, origin } = caller;
+    const own =
+      origin === ""
+        ? this.#streamOf(userId, caller.deviceId)
+        : connections.ofUser(userId).find(({ number }) => origin.endsWith(`/${number}`));
     if (own !== undefined) return presence.watch(own.number, userId, userIds);
+    const there = origin === "" ? await watchElsewhere.watch(caller, userIds) : undefined;
+    if (there !== undefined) return there;
     const number = connections.next();
     try {
       return await presence.watch(number, userId, userIds);
     } finally {
       presence.ended(number);
     }
+  }
+
+  /** For another gateway, which a device with its stream here asked. NOT_FOUND where it has none. */
+  async watchByStream(userId: string, deviceId: string, userIds: string[]): Promise<Presence[]> {
+    const stream = this.#streamOf(userId, deviceId);
+    if (stream === undefined)
+      throw new ConnectError("the device has no stream at this gateway", Code.NotFound);
+    return this.#parts.presence.watch(stream.number, userId, userIds);
+  }
+
+  #streamOf(userId: string, deviceId: string): { readonly number: number } | undefined {
+    return this.#parts.connections
+      .ofUser(userId)
+      .findLast((one) => one.kind === "subscribe" && one.deviceId === deviceId);
   }
 
   setTyping(caller: Caller, { conversationId }: SetTypingRequest): Promise<SetTypingResponse> {

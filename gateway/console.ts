@@ -1,4 +1,4 @@
-/** GatewayService: what operators ask of any gateway. What other processes know it gathers from them. */
+/** GatewayService: what operators ask of any gateway, and other gateways of this one. What other processes know it gathers from them. */
 import type { DescService } from "@bufbuild/protobuf";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { ServiceImpl } from "@connectrpc/connect";
@@ -28,11 +28,14 @@ import type {
   Process,
   ReadLogRequest,
   ReadLogResponse,
+  WatchPresenceRequest,
+  WatchPresenceResponse,
 } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { PresenceService } from "../proto/gen/parley/presence/v1/presence_pb.ts";
 import { SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
 import { StorageService } from "../proto/gen/parley/storage/v1/storage_pb.ts";
 import { Asking, nameOf } from "./asking.ts";
+import type { ChatCalls } from "./calls.ts";
 import type { DeliveryLinks } from "./delivery-links.ts";
 import { Erasing } from "./erasing.ts";
 import { explain } from "./explain.ts";
@@ -57,13 +60,16 @@ export class Console implements ServiceImpl<typeof GatewayService> {
   readonly #own: Operators;
   readonly #desk: ShardDesk;
   readonly #erasing: Erasing;
+  readonly #calls: ChatCalls;
 
   constructor(
     surroundings: Surroundings,
     own: Operators,
     shards: ShardMap,
     delivery: DeliveryLinks,
+    calls: ChatCalls,
   ) {
+    this.#calls = calls;
     this.#erasing = new Erasing(surroundings, delivery);
     this.#surroundings = surroundings;
     this.#own = own;
@@ -169,6 +175,12 @@ export class Console implements ServiceImpl<typeof GatewayService> {
     const shard = this.#desk.shard(this.#desk.shardOf(request.conversationId));
     const storage = createClient(StorageService, this.#surroundings.transport(StorageService));
     return explain(new Asking(this.#surroundings), storage, shard, request);
+  }
+
+  async watchPresence(request: WatchPresenceRequest): Promise<WatchPresenceResponse> {
+    const { userId, deviceId, userIds } = request;
+    const presences = await this.#calls.watchByStream(userId, deviceId, userIds);
+    return { $typeName: "parley.gateway.v1.WatchPresenceResponse", presences };
   }
 
   /** A gateway that was given no id knows its own alone. */

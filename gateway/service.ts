@@ -28,6 +28,7 @@ import { Reads } from "./reads.ts";
 import { Requests } from "./requests.ts";
 import { Streams } from "./subscription.ts";
 import { Sweep } from "./sweep.ts";
+import { WatchElsewhere } from "./watch-elsewhere.ts";
 import { PresenceLinks } from "./watches.ts";
 import { Sockets } from "./websocket.ts";
 
@@ -84,7 +85,8 @@ export class ChatGateway implements Gateway {
     const elsewhere = new Elsewhere(surroundings, config.region);
     const parts = { ...base, elsewhere, reads, uploads, storage, auth, gatewayId };
     const streams = new Streams(parts);
-    const calls = new ChatCalls(surroundings, { ...parts, streams });
+    const watchElsewhere = new WatchElsewhere(surroundings);
+    const calls = new ChatCalls(surroundings, { ...parts, streams, watchElsewhere });
     const admission = new Admission(parts);
     const requests = new Requests({ ...parts, calls });
     const shared: Shared = {
@@ -113,7 +115,7 @@ export class ChatGateway implements Gateway {
     this.#session = session;
     this.#presence = presence;
     this.calls = calls;
-    this.service = new Console(surroundings, this.#operators, shards, delivery);
+    this.service = new Console(surroundings, this.#operators, shards, delivery, calls);
   }
 
   start(): Promise<void> {

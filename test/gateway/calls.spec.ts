@@ -5,6 +5,13 @@ import type { MessageInitShape } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { GatewayConfig } from "../../gateway/index.ts";
 import type { Caller } from "../../gateway/ports.ts";
+import { LocalMesh } from "../../mesh/local.ts";
+import { peerOf } from "../../mesh/peers.ts";
+import {
+  GatewayService,
+  WatchPresenceRequestSchema as WatchByStreamSchema,
+} from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
+import type { WatchPresenceRequest as WatchByStream } from "../../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import {
   CloseReason,
   HistoryRequestSchema,
@@ -312,6 +319,84 @@ describe("calls without a WebSocket", () => {
       gone.abort();
       await ended;
       await until(() => world.presence.ended.length === 1);
+    });
+
+    it("its watch is the device's, too, where another gateway was asked", async () => {
+      const { next, gone, ended } = await subscribed();
+      await next();
+      const { watchPresence } = world.gateway.service;
+      const ask = async (deviceId: string) =>
+        await watchPresence?.call(
+          world.gateway.service,
+          create(WatchByStreamSchema, { userId: "alice", deviceId, userIds: ["bob"] }),
+          {} as never,
+        );
+      assert.deepEqual(
+        (await ask("web"))?.presences?.map(({ userId }) => userId),
+        ["bob"],
+      );
+      const [number] = world.session.attached.keys();
+      world.presence.change([number ?? 0], "bob");
+      const pushed = await next();
+      assert.ok(pushed.case === "pushed");
+      assert.equal(pushed.value.presences[0]?.userId, "bob");
+      await assert.rejects(ask("phone"), code(Code.NotFound, /no stream/));
+      gone.abort();
+      await ended;
+    });
+
+    describe("at another gateway", () => {
+      const other = new LocalMesh();
+      const asked: string[] = [];
+      let fails: Code | undefined;
+      other.serve(GatewayService, {
+        watchPresence: ({ userId, deviceId, userIds }: WatchByStream) => {
+          asked.push(`${userId}/${deviceId}: ${userIds.join()}`);
+          if (fails !== undefined) throw new ConnectError("no", fails);
+          return { presences: [{ userId: "bob", availability: 2, lastSeenMs: 7n }] };
+        },
+      } as never);
+      after(() => other.close());
+
+      const watched = async () => {
+        await open();
+        asked.length = 0;
+        world.peers(GatewayService).replace([peerOf("two", other.transport(GatewayService))]);
+        const at = (deviceId: string, bootId: string): void => {
+          const $typeName = "parley.session.v1.Session";
+          world.session.elsewhere.push({
+            $typeName,
+            gatewayId: "g",
+            connection: 1,
+            deviceId,
+            bootId,
+          });
+        };
+        at("phone", "one");
+        at("web", "two");
+        const request = create(WatchPresenceRequestSchema, { userIds: ["bob"] });
+        return await world.gateway.calls.watchPresence(alice, request);
+      };
+
+      it("watches for the device whose call came here", async () => {
+        fails = undefined;
+        const { presences } = await watched();
+        assert.deepEqual(asked, ["alice/web: bob"]);
+        assert.equal(presences[0]?.lastSeenMs, 7n);
+        assert.equal(world.presence.sets.length, 0);
+      });
+
+      for (const code of [Code.NotFound, Code.Unimplemented])
+        it(`answers ${Code[code]}, as it goes or is older: the device is told how things are`, async () => {
+          fails = code;
+          const { presences } = await watched();
+          assert.deepEqual([asked.length, presences[0]?.lastSeenMs], [1, 0n]);
+        });
+
+      it("gives no answer: nor has the device one", async () => {
+        fails = Code.Unavailable;
+        await assert.rejects(watched(), code(Code.Unavailable));
+      });
     });
 
     it("ends with a Goodbye when the gateway drains", async () => {

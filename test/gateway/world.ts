@@ -37,6 +37,7 @@ import type {
   AttachRequest,
   AttachResponse,
   Attachment,
+  Session,
 } from "../../proto/gen/parley/session/v1/session_pb.ts";
 import {
   ConversationStateSchema,
@@ -210,6 +211,8 @@ export const refused = (code: Code, retryAfterMs: number): Outcome["outcome"] =>
 export class FakeSession {
   readonly attached = new Map<number, Attachment>();
   readonly requests: AttachRequest[] = [];
+  /** At other gateways. */
+  readonly elsewhere: Session[] = [];
   /** Whether attachments are acked at once. */
   acks = true;
   streams = 0;
@@ -230,6 +233,8 @@ export class FakeSession {
       if (this.acks) this.ack(request.attached.map(({ connection }) => connection));
     });
   };
+
+  listSessions = (): { sessions: Session[] } => ({ sessions: this.elsewhere });
 
   #say(response: Partial<AttachResponse>): void {
     this.#responses?.offer({
@@ -440,7 +445,8 @@ export class World {
       pinShard: () => ({}),
       eraseMember: () => ({ headSeq: 7 }),
     });
-    this.#mesh.serve(SessionService, { attach: this.session.attach } as never);
+    const { attach, listSessions } = this.session;
+    this.#mesh.serve(SessionService, { attach, listSessions } as never);
     this.#mesh.serve(PresenceService, { watch: this.presence.watch } as never);
     const { storage } = this;
     this.#mesh.serve(StorageService, {

@@ -76,13 +76,9 @@ export class Workload {
     for (let group = 0; group < groups; group += 1) this.#found(group, silentMembers);
   }
 
-  /**
-   * Whether it is told of presence. A device that polls is told when it asks, and no more; so is one with a stream where what it asks for
-   * may come to another gateway than the stream's.
-   */
+  /** Whether it is told of presence: a device that polls is told when it asks, and no more. */
   #isTold(way: Way = "websocket"): boolean {
-    if (way === "connect") return this.#world.options.processes.gateway === 1;
-    return way === "websocket";
+    return way === "websocket" || way === "connect";
   }
 
   /** The plan's operations, from now on. */

@@ -14,7 +14,53 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file parley/gateway/v1/gateway.proto.
  */
 export const file_parley_gateway_v1_gateway: GenFile = /*@__PURE__*/
-  fileDesc("Ch9wYXJsZXkvZ2F0ZXdheS92MS9nYXRld2F5LnByb3RvEhFwYXJsZXkuZ2F0ZXdheS52MSIjChBFcmFzZVVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkiYwoRRXJhc2VVc2VyUmVzcG9uc2USGgoSY29udmVyc2F0aW9uc19sZWZ0GAEgASgNEjIKB3JlY2VpcHQYAiABKAsyIS5wYXJsZXkuc3RvcmFnZS52MS5FcmFzdXJlUmVjZWlwdCKnAQoWTGlzdENvbm5lY3Rpb25zUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhgKEGFmdGVyX2Nvbm5lY3Rpb24YAiABKA0SDQoFbGltaXQYAyABKA0SEgoKZ2F0ZXdheV9pZBgEIAEoCRIUCgxhbGxfZ2F0ZXdheXMYBSABKAgSFwoPY29udmVyc2F0aW9uX2lkGAYgASgJEhAKCHVzZXJfaWRzGAcgAygJIo8BChdMaXN0Q29ubmVjdGlvbnNSZXNwb25zZRIyCgtjb25uZWN0aW9ucxgBIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLkNvbm5lY3Rpb24SDQoFdG90YWwYAiABKA0SMQoKdW5hbnN3ZXJlZBgDIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLlVuYW5zd2VyZWQi4gEKCkNvbm5lY3Rpb24SEgoKY29ubmVjdGlvbhgBIAEoDRIPCgd1c2VyX2lkGAIgASgJEhEKCWRldmljZV9pZBgDIAEoCRIMCgRraW5kGAQgASgJEhAKCHNpbmNlX21zGAUgASgDEhQKDG91dGJveF9ieXRlcxgGIAEoDRIWCg5yZW1vdGVfYWRkcmVzcxgHIAEoCRISCgpnYXRld2F5X2lkGAggASgJEg0KBXN0YWdlGAkgASgJEisKB3VuYWNrZWQYCiABKAsyGi5wYXJsZXkuZ2F0ZXdheS52MS5VbmFja2VkIkoKB1VuYWNrZWQSEAoIZnJvbV9zZXEYASABKA0SDgoGdG9fc2VxGAIgASgNEg4KBmZvcl9tcxgDIAEoDRINCgV0cmllcxgEIAEoDSJBCgpVbmFuc3dlcmVkEg8KB3NlcnZpY2UYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkiRgoRRGlzY29ubmVjdFJlcXVlc3QSEQoHdXNlcl9pZBgBIAEoCUgAEhQKCmNvbm5lY3Rpb24YAiABKA1IAEIICgZ0YXJnZXQiIwoSRGlzY29ubmVjdFJlc3BvbnNlEg0KBWVuZGVkGAEgASgNIjUKDERyYWluUmVxdWVzdBIRCglzcHJlYWRfbXMYASABKA0SEgoKZ2F0ZXdheV9pZBgCIAEoCSIeCg1EcmFpblJlc3BvbnNlEg0KBWVuZGVkGAEgASgNIhYKFExpc3RQcm9jZXNzZXNSZXF1ZXN0IkYKFUxpc3RQcm9jZXNzZXNSZXNwb25zZRItCglwcm9jZXNzZXMYASADKAsyGi5wYXJsZXkuZ2F0ZXdheS52MS5Qcm9jZXNzIpYBCgdQcm9jZXNzEg8KB3NlcnZpY2UYASABKAkSEgoKcHJvY2Vzc19pZBgCIAEoCRIMCgRuYW1lGAMgASgJEg8KB2FkZHJlc3MYBCABKAkSDgoGcmVnaW9uGAUgASgJEhAKCGRyYWluaW5nGAYgASgIEg4KBnNoYXJkcxgHIAEoDRIVCg1waW5uZWRfc2hhcmRzGAggAygNIiEKDkdldFVzZXJSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAki0QEKD0dldFVzZXJSZXNwb25zZRIlCghwcmVzZW5jZRgBIAEoCzITLnBhcmxleS52MS5QcmVzZW5jZRIwCghzZXNzaW9ucxgCIAMoCzIeLnBhcmxleS5nYXRld2F5LnYxLlVzZXJTZXNzaW9uEjIKC2Nvbm5lY3Rpb25zGAMgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuQ29ubmVjdGlvbhIxCgp1bmFuc3dlcmVkGAQgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuVW5hbnN3ZXJlZCKAAQoLVXNlclNlc3Npb24SGgoSc2Vzc2lvbl9wcm9jZXNzX2lkGAEgASgJEhIKCmdhdGV3YXlfaWQYAiABKAkSGgoSZ2F0ZXdheV9wcm9jZXNzX2lkGAMgASgJEhIKCmNvbm5lY3Rpb24YBCABKA0SEQoJZGV2aWNlX2lkGAUgASgJIkYKD0dldFNoYXJkUmVxdWVzdBIPCgVzaGFyZBgBIAEoDUgAEhkKD2NvbnZlcnNhdGlvbl9pZBgCIAEoCUgAQgcKBXdoaWNoIjsKEEdldFNoYXJkUmVzcG9uc2USJwoFc2hhcmQYASABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZCKiAQoFU2hhcmQSDQoFc2hhcmQYASABKA0SDQoFY291bnQYAiABKA0SEAoIb3duZXJfaWQYAyABKAkSDQoFZXBvY2gYBCABKAQSFQoNb3duZXJfcHJlc2VudBgFIAEoCBIWCg5vd25lcl9kcmFpbmluZxgGIAEoCBIVCg1vd25lcl9hZGRyZXNzGAcgASgJEhQKDHBpbm5lZF90b19pZBgIIAEoCSJvChBNb3ZlU2hhcmRSZXF1ZXN0Eg8KBXNoYXJkGAEgASgNSAASGQoPY29udmVyc2F0aW9uX2lkGAIgASgJSAASFQoNdG9fcHJvY2Vzc19pZBgDIAEoCRIPCgd3YWl0X21zGAQgASgNQgcKBXdoaWNoImYKEU1vdmVTaGFyZFJlc3BvbnNlEigKBmJlZm9yZRgBIAEoCzIYLnBhcmxleS5nYXRld2F5LnYxLlNoYXJkEicKBXNoYXJkGAIgASgLMhgucGFybGV5LmdhdGV3YXkudjEuU2hhcmQicAoOUmVhZExvZ1JlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEhEKCWFmdGVyX3NlcRgCIAEoDRISCgpiZWZvcmVfc2VxGAMgASgNEg0KBWxpbWl0GAQgASgNEg8KB2NvbnRlbnQYBSABKAgiRwoPUmVhZExvZ1Jlc3BvbnNlEiIKB3JlY29yZHMYASADKAsyES5wYXJsZXkudjEuUmVjb3JkEhAKCGhlYWRfc2VxGAIgASgNIpcBChVFeHBsYWluTWVzc2FnZVJlcXVlc3QSFwoPY29udmVyc2F0aW9uX2lkGAEgASgJEg0KA3NlcRgCIAEoDUgAEisKBHNlbmQYAyABKAsyGy5wYXJsZXkuZ2F0ZXdheS52MS5TZW5kTmFtZUgAEg8KB3VzZXJfaWQYBCABKAkSDQoFbGltaXQYBSABKA1CCQoHbWVzc2FnZSIwCghTZW5kTmFtZRIRCglzZW5kZXJfaWQYASABKAkSEQoJY2xpZW50X2lkGAIgASgMIvcCChZFeHBsYWluTWVzc2FnZVJlc3BvbnNlEi4KBXN0YXRlGAEgASgOMh8ucGFybGV5LmdhdGV3YXkudjEuTWVzc2FnZVN0YXRlEg8KB3N1bW1hcnkYAiABKAkSIQoGcmVjb3JkGAMgASgLMhEucGFybGV5LnYxLlJlY29yZBIQCghoZWFkX3NlcRgEIAEoDRIUCgxtZW1iZXJfY291bnQYBSABKA0SJwoFc2hhcmQYBiABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZBIrCgVvd25lchgHIAEoCzIcLnBhcmxleS5nYXRld2F5LnYxLk93bmVyVmlldxIuCgdtZW1iZXJzGAggAygLMh0ucGFybGV5LmdhdGV3YXkudjEuTWVtYmVyVmlldxIYChBtZW1iZXJzX2xlZnRfb3V0GAkgASgNEjEKCnVuYW5zd2VyZWQYCiADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5VbmFuc3dlcmVkImUKCU93bmVyVmlldxIOCgZ0YWtpbmcYASABKAgSDgoGbG9hZGVkGAIgASgIEhAKCGhlYWRfc2VxGAMgASgNEhUKDWNvbW1pdHRlZF9zZXEYBCABKA0SDwoHd2FpdGluZxgFIAEoDSK0AgoKTWVtYmVyVmlldxIPCgd1c2VyX2lkGAEgASgJEiUKBGZhdGUYAiABKA4yFy5wYXJsZXkuZ2F0ZXdheS52MS5GYXRlEhMKC2V4cGxhbmF0aW9uGAMgASgJEhEKCWZsb29yX3NlcRgEIAEoDRIQCghsZWZ0X3NlcRgFIAEoDRIVCg1kZWxpdmVyZWRfc2VxGAYgASgNEhAKCHJlYWRfc2VxGAcgASgNEiUKCHByZXNlbmNlGAggASgLMhMucGFybGV5LnYxLlByZXNlbmNlEjAKCHNlc3Npb25zGAkgAygLMh4ucGFybGV5LmdhdGV3YXkudjEuVXNlclNlc3Npb24SMgoLY29ubmVjdGlvbnMYCiADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5Db25uZWN0aW9uKnoKDE1lc3NhZ2VTdGF0ZRIdChlNRVNTQUdFX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUTUVTU0FHRV9TVEFURV9BQlNFTlQQARIZChVNRVNTQUdFX1NUQVRFX1dSSVRURU4QAhIWChJNRVNTQUdFX1NUQVRFX1NFTlQQAyrCAQoERmF0ZRIUChBGQVRFX1VOU1BFQ0lGSUVEEAASEwoPRkFURV9OT1RfVEhFSVJTEAESDQoJRkFURV9SRUFEEAISEgoORkFURV9ERUxJVkVSRUQQAxIRCg1GQVRFX05PVF9TRU5UEAQSEAoMRkFURV9PRkZMSU5FEAUSEAoMRkFURV9VTkFDS0VEEAYSDwoLRkFURV9VTlRPTEQQBxISCg5GQVRFX1VOUkVBQ0hFRBAIEhAKDEZBVEVfVU5LTk9XThAJMpcHCg5HYXRld2F5U2VydmljZRJoCg9MaXN0Q29ubmVjdGlvbnMSKS5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0Q29ubmVjdGlvbnNSZXF1ZXN0GioucGFybGV5LmdhdGV3YXkudjEuTGlzdENvbm5lY3Rpb25zUmVzcG9uc2USWQoKRGlzY29ubmVjdBIkLnBhcmxleS5nYXRld2F5LnYxLkRpc2Nvbm5lY3RSZXF1ZXN0GiUucGFybGV5LmdhdGV3YXkudjEuRGlzY29ubmVjdFJlc3BvbnNlEkoKBURyYWluEh8ucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXF1ZXN0GiAucGFybGV5LmdhdGV3YXkudjEuRHJhaW5SZXNwb25zZRJiCg1MaXN0UHJvY2Vzc2VzEicucGFybGV5LmdhdGV3YXkudjEuTGlzdFByb2Nlc3Nlc1JlcXVlc3QaKC5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2USUAoHR2V0VXNlchIhLnBhcmxleS5nYXRld2F5LnYxLkdldFVzZXJSZXF1ZXN0GiIucGFybGV5LmdhdGV3YXkudjEuR2V0VXNlclJlc3BvbnNlElMKCEdldFNoYXJkEiIucGFybGV5LmdhdGV3YXkudjEuR2V0U2hhcmRSZXF1ZXN0GiMucGFybGV5LmdhdGV3YXkudjEuR2V0U2hhcmRSZXNwb25zZRJWCglNb3ZlU2hhcmQSIy5wYXJsZXkuZ2F0ZXdheS52MS5Nb3ZlU2hhcmRSZXF1ZXN0GiQucGFybGV5LmdhdGV3YXkudjEuTW92ZVNoYXJkUmVzcG9uc2USUAoHUmVhZExvZxIhLnBhcmxleS5nYXRld2F5LnYxLlJlYWRMb2dSZXF1ZXN0GiIucGFybGV5LmdhdGV3YXkudjEuUmVhZExvZ1Jlc3BvbnNlEmUKDkV4cGxhaW5NZXNzYWdlEigucGFybGV5LmdhdGV3YXkudjEuRXhwbGFpbk1lc3NhZ2VSZXF1ZXN0GikucGFybGV5LmdhdGV3YXkudjEuRXhwbGFpbk1lc3NhZ2VSZXNwb25zZRJYCglFcmFzZVVzZXISIy5wYXJsZXkuZ2F0ZXdheS52MS5FcmFzZVVzZXJSZXF1ZXN0GiQucGFybGV5LmdhdGV3YXkudjEuRXJhc2VVc2VyUmVzcG9uc2UwAWIGcHJvdG8z", [file_parley_storage_v1_storage, file_parley_v1_record]);
+  fileDesc("Ch9wYXJsZXkvZ2F0ZXdheS92MS9nYXRld2F5LnByb3RvEhFwYXJsZXkuZ2F0ZXdheS52MSJMChRXYXRjaFByZXNlbmNlUmVxdWVzdBIPCgd1c2VyX2lkGAEgASgJEhEKCWRldmljZV9pZBgCIAEoCRIQCgh1c2VyX2lkcxgDIAMoCSI/ChVXYXRjaFByZXNlbmNlUmVzcG9uc2USJgoJcHJlc2VuY2VzGAEgAygLMhMucGFybGV5LnYxLlByZXNlbmNlIiMKEEVyYXNlVXNlclJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSJjChFFcmFzZVVzZXJSZXNwb25zZRIaChJjb252ZXJzYXRpb25zX2xlZnQYASABKA0SMgoHcmVjZWlwdBgCIAEoCzIhLnBhcmxleS5zdG9yYWdlLnYxLkVyYXN1cmVSZWNlaXB0IqcBChZMaXN0Q29ubmVjdGlvbnNSZXF1ZXN0Eg8KB3VzZXJfaWQYASABKAkSGAoQYWZ0ZXJfY29ubmVjdGlvbhgCIAEoDRINCgVsaW1pdBgDIAEoDRISCgpnYXRld2F5X2lkGAQgASgJEhQKDGFsbF9nYXRld2F5cxgFIAEoCBIXCg9jb252ZXJzYXRpb25faWQYBiABKAkSEAoIdXNlcl9pZHMYByADKAkijwEKF0xpc3RDb25uZWN0aW9uc1Jlc3BvbnNlEjIKC2Nvbm5lY3Rpb25zGAEgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuQ29ubmVjdGlvbhINCgV0b3RhbBgCIAEoDRIxCgp1bmFuc3dlcmVkGAMgAygLMh0ucGFybGV5LmdhdGV3YXkudjEuVW5hbnN3ZXJlZCLiAQoKQ29ubmVjdGlvbhISCgpjb25uZWN0aW9uGAEgASgNEg8KB3VzZXJfaWQYAiABKAkSEQoJZGV2aWNlX2lkGAMgASgJEgwKBGtpbmQYBCABKAkSEAoIc2luY2VfbXMYBSABKAMSFAoMb3V0Ym94X2J5dGVzGAYgASgNEhYKDnJlbW90ZV9hZGRyZXNzGAcgASgJEhIKCmdhdGV3YXlfaWQYCCABKAkSDQoFc3RhZ2UYCSABKAkSKwoHdW5hY2tlZBgKIAEoCzIaLnBhcmxleS5nYXRld2F5LnYxLlVuYWNrZWQiSgoHVW5hY2tlZBIQCghmcm9tX3NlcRgBIAEoDRIOCgZ0b19zZXEYAiABKA0SDgoGZm9yX21zGAMgASgNEg0KBXRyaWVzGAQgASgNIkEKClVuYW5zd2VyZWQSDwoHc2VydmljZRgBIAEoCRISCgpwcm9jZXNzX2lkGAIgASgJEg4KBnJlYXNvbhgDIAEoCSJGChFEaXNjb25uZWN0UmVxdWVzdBIRCgd1c2VyX2lkGAEgASgJSAASFAoKY29ubmVjdGlvbhgCIAEoDUgAQggKBnRhcmdldCIjChJEaXNjb25uZWN0UmVzcG9uc2USDQoFZW5kZWQYASABKA0iNQoMRHJhaW5SZXF1ZXN0EhEKCXNwcmVhZF9tcxgBIAEoDRISCgpnYXRld2F5X2lkGAIgASgJIh4KDURyYWluUmVzcG9uc2USDQoFZW5kZWQYASABKA0iFgoUTGlzdFByb2Nlc3Nlc1JlcXVlc3QiRgoVTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlEi0KCXByb2Nlc3NlcxgBIAMoCzIaLnBhcmxleS5nYXRld2F5LnYxLlByb2Nlc3MilgEKB1Byb2Nlc3MSDwoHc2VydmljZRgBIAEoCRISCgpwcm9jZXNzX2lkGAIgASgJEgwKBG5hbWUYAyABKAkSDwoHYWRkcmVzcxgEIAEoCRIOCgZyZWdpb24YBSABKAkSEAoIZHJhaW5pbmcYBiABKAgSDgoGc2hhcmRzGAcgASgNEhUKDXBpbm5lZF9zaGFyZHMYCCADKA0iIQoOR2V0VXNlclJlcXVlc3QSDwoHdXNlcl9pZBgBIAEoCSLRAQoPR2V0VXNlclJlc3BvbnNlEiUKCHByZXNlbmNlGAEgASgLMhMucGFybGV5LnYxLlByZXNlbmNlEjAKCHNlc3Npb25zGAIgAygLMh4ucGFybGV5LmdhdGV3YXkudjEuVXNlclNlc3Npb24SMgoLY29ubmVjdGlvbnMYAyADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5Db25uZWN0aW9uEjEKCnVuYW5zd2VyZWQYBCADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5VbmFuc3dlcmVkIoABCgtVc2VyU2Vzc2lvbhIaChJzZXNzaW9uX3Byb2Nlc3NfaWQYASABKAkSEgoKZ2F0ZXdheV9pZBgCIAEoCRIaChJnYXRld2F5X3Byb2Nlc3NfaWQYAyABKAkSEgoKY29ubmVjdGlvbhgEIAEoDRIRCglkZXZpY2VfaWQYBSABKAkiRgoPR2V0U2hhcmRSZXF1ZXN0Eg8KBXNoYXJkGAEgASgNSAASGQoPY29udmVyc2F0aW9uX2lkGAIgASgJSABCBwoFd2hpY2giOwoQR2V0U2hhcmRSZXNwb25zZRInCgVzaGFyZBgBIAEoCzIYLnBhcmxleS5nYXRld2F5LnYxLlNoYXJkIqIBCgVTaGFyZBINCgVzaGFyZBgBIAEoDRINCgVjb3VudBgCIAEoDRIQCghvd25lcl9pZBgDIAEoCRINCgVlcG9jaBgEIAEoBBIVCg1vd25lcl9wcmVzZW50GAUgASgIEhYKDm93bmVyX2RyYWluaW5nGAYgASgIEhUKDW93bmVyX2FkZHJlc3MYByABKAkSFAoMcGlubmVkX3RvX2lkGAggASgJIm8KEE1vdmVTaGFyZFJlcXVlc3QSDwoFc2hhcmQYASABKA1IABIZCg9jb252ZXJzYXRpb25faWQYAiABKAlIABIVCg10b19wcm9jZXNzX2lkGAMgASgJEg8KB3dhaXRfbXMYBCABKA1CBwoFd2hpY2giZgoRTW92ZVNoYXJkUmVzcG9uc2USKAoGYmVmb3JlGAEgASgLMhgucGFybGV5LmdhdGV3YXkudjEuU2hhcmQSJwoFc2hhcmQYAiABKAsyGC5wYXJsZXkuZ2F0ZXdheS52MS5TaGFyZCJwCg5SZWFkTG9nUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSEQoJYWZ0ZXJfc2VxGAIgASgNEhIKCmJlZm9yZV9zZXEYAyABKA0SDQoFbGltaXQYBCABKA0SDwoHY29udGVudBgFIAEoCCJHCg9SZWFkTG9nUmVzcG9uc2USIgoHcmVjb3JkcxgBIAMoCzIRLnBhcmxleS52MS5SZWNvcmQSEAoIaGVhZF9zZXEYAiABKA0ilwEKFUV4cGxhaW5NZXNzYWdlUmVxdWVzdBIXCg9jb252ZXJzYXRpb25faWQYASABKAkSDQoDc2VxGAIgASgNSAASKwoEc2VuZBgDIAEoCzIbLnBhcmxleS5nYXRld2F5LnYxLlNlbmROYW1lSAASDwoHdXNlcl9pZBgEIAEoCRINCgVsaW1pdBgFIAEoDUIJCgdtZXNzYWdlIjAKCFNlbmROYW1lEhEKCXNlbmRlcl9pZBgBIAEoCRIRCgljbGllbnRfaWQYAiABKAwi9wIKFkV4cGxhaW5NZXNzYWdlUmVzcG9uc2USLgoFc3RhdGUYASABKA4yHy5wYXJsZXkuZ2F0ZXdheS52MS5NZXNzYWdlU3RhdGUSDwoHc3VtbWFyeRgCIAEoCRIhCgZyZWNvcmQYAyABKAsyES5wYXJsZXkudjEuUmVjb3JkEhAKCGhlYWRfc2VxGAQgASgNEhQKDG1lbWJlcl9jb3VudBgFIAEoDRInCgVzaGFyZBgGIAEoCzIYLnBhcmxleS5nYXRld2F5LnYxLlNoYXJkEisKBW93bmVyGAcgASgLMhwucGFybGV5LmdhdGV3YXkudjEuT3duZXJWaWV3Ei4KB21lbWJlcnMYCCADKAsyHS5wYXJsZXkuZ2F0ZXdheS52MS5NZW1iZXJWaWV3EhgKEG1lbWJlcnNfbGVmdF9vdXQYCSABKA0SMQoKdW5hbnN3ZXJlZBgKIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLlVuYW5zd2VyZWQiZQoJT3duZXJWaWV3Eg4KBnRha2luZxgBIAEoCBIOCgZsb2FkZWQYAiABKAgSEAoIaGVhZF9zZXEYAyABKA0SFQoNY29tbWl0dGVkX3NlcRgEIAEoDRIPCgd3YWl0aW5nGAUgASgNIrQCCgpNZW1iZXJWaWV3Eg8KB3VzZXJfaWQYASABKAkSJQoEZmF0ZRgCIAEoDjIXLnBhcmxleS5nYXRld2F5LnYxLkZhdGUSEwoLZXhwbGFuYXRpb24YAyABKAkSEQoJZmxvb3Jfc2VxGAQgASgNEhAKCGxlZnRfc2VxGAUgASgNEhUKDWRlbGl2ZXJlZF9zZXEYBiABKA0SEAoIcmVhZF9zZXEYByABKA0SJQoIcHJlc2VuY2UYCCABKAsyEy5wYXJsZXkudjEuUHJlc2VuY2USMAoIc2Vzc2lvbnMYCSADKAsyHi5wYXJsZXkuZ2F0ZXdheS52MS5Vc2VyU2Vzc2lvbhIyCgtjb25uZWN0aW9ucxgKIAMoCzIdLnBhcmxleS5nYXRld2F5LnYxLkNvbm5lY3Rpb24qegoMTWVzc2FnZVN0YXRlEh0KGU1FU1NBR0VfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRNRVNTQUdFX1NUQVRFX0FCU0VOVBABEhkKFU1FU1NBR0VfU1RBVEVfV1JJVFRFThACEhYKEk1FU1NBR0VfU1RBVEVfU0VOVBADKsIBCgRGYXRlEhQKEEZBVEVfVU5TUEVDSUZJRUQQABITCg9GQVRFX05PVF9USEVJUlMQARINCglGQVRFX1JFQUQQAhISCg5GQVRFX0RFTElWRVJFRBADEhEKDUZBVEVfTk9UX1NFTlQQBBIQCgxGQVRFX09GRkxJTkUQBRIQCgxGQVRFX1VOQUNLRUQQBhIPCgtGQVRFX1VOVE9MRBAHEhIKDkZBVEVfVU5SRUFDSEVEEAgSEAoMRkFURV9VTktOT1dOEAky+wcKDkdhdGV3YXlTZXJ2aWNlEmgKD0xpc3RDb25uZWN0aW9ucxIpLnBhcmxleS5nYXRld2F5LnYxLkxpc3RDb25uZWN0aW9uc1JlcXVlc3QaKi5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0Q29ubmVjdGlvbnNSZXNwb25zZRJZCgpEaXNjb25uZWN0EiQucGFybGV5LmdhdGV3YXkudjEuRGlzY29ubmVjdFJlcXVlc3QaJS5wYXJsZXkuZ2F0ZXdheS52MS5EaXNjb25uZWN0UmVzcG9uc2USSgoFRHJhaW4SHy5wYXJsZXkuZ2F0ZXdheS52MS5EcmFpblJlcXVlc3QaIC5wYXJsZXkuZ2F0ZXdheS52MS5EcmFpblJlc3BvbnNlEmIKDUxpc3RQcm9jZXNzZXMSJy5wYXJsZXkuZ2F0ZXdheS52MS5MaXN0UHJvY2Vzc2VzUmVxdWVzdBooLnBhcmxleS5nYXRld2F5LnYxLkxpc3RQcm9jZXNzZXNSZXNwb25zZRJQCgdHZXRVc2VyEiEucGFybGV5LmdhdGV3YXkudjEuR2V0VXNlclJlcXVlc3QaIi5wYXJsZXkuZ2F0ZXdheS52MS5HZXRVc2VyUmVzcG9uc2USUwoIR2V0U2hhcmQSIi5wYXJsZXkuZ2F0ZXdheS52MS5HZXRTaGFyZFJlcXVlc3QaIy5wYXJsZXkuZ2F0ZXdheS52MS5HZXRTaGFyZFJlc3BvbnNlElYKCU1vdmVTaGFyZBIjLnBhcmxleS5nYXRld2F5LnYxLk1vdmVTaGFyZFJlcXVlc3QaJC5wYXJsZXkuZ2F0ZXdheS52MS5Nb3ZlU2hhcmRSZXNwb25zZRJQCgdSZWFkTG9nEiEucGFybGV5LmdhdGV3YXkudjEuUmVhZExvZ1JlcXVlc3QaIi5wYXJsZXkuZ2F0ZXdheS52MS5SZWFkTG9nUmVzcG9uc2USZQoORXhwbGFpbk1lc3NhZ2USKC5wYXJsZXkuZ2F0ZXdheS52MS5FeHBsYWluTWVzc2FnZVJlcXVlc3QaKS5wYXJsZXkuZ2F0ZXdheS52MS5FeHBsYWluTWVzc2FnZVJlc3BvbnNlElgKCUVyYXNlVXNlchIjLnBhcmxleS5nYXRld2F5LnYxLkVyYXNlVXNlclJlcXVlc3QaJC5wYXJsZXkuZ2F0ZXdheS52MS5FcmFzZVVzZXJSZXNwb25zZTABEmIKDVdhdGNoUHJlc2VuY2USJy5wYXJsZXkuZ2F0ZXdheS52MS5XYXRjaFByZXNlbmNlUmVxdWVzdBooLnBhcmxleS5nYXRld2F5LnYxLldhdGNoUHJlc2VuY2VSZXNwb25zZWIGcHJvdG8z", [file_parley_storage_v1_storage, file_parley_v1_record]);
+
+/**
+ * @generated from message parley.gateway.v1.WatchPresenceRequest
+ */
+export type WatchPresenceRequest = Message<"parley.gateway.v1.WatchPresenceRequest"> & {
+  /**
+   * @generated from field: string user_id = 1;
+   */
+  userId: string;
+
+  /**
+   * @generated from field: string device_id = 2;
+   */
+  deviceId: string;
+
+  /**
+   * Whom, as its user may: instead of all that it watched before. 1,000 at most.
+   *
+   * @generated from field: repeated string user_ids = 3;
+   */
+  userIds: string[];
+};
+
+/**
+ * Describes the message parley.gateway.v1.WatchPresenceRequest.
+ * Use `create(WatchPresenceRequestSchema)` to create a new message.
+ */
+export const WatchPresenceRequestSchema: GenMessage<WatchPresenceRequest> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 0);
+
+/**
+ * @generated from message parley.gateway.v1.WatchPresenceResponse
+ */
+export type WatchPresenceResponse = Message<"parley.gateway.v1.WatchPresenceResponse"> & {
+  /**
+   * @generated from field: repeated parley.v1.Presence presences = 1;
+   */
+  presences: Presence[];
+};
+
+/**
+ * Describes the message parley.gateway.v1.WatchPresenceResponse.
+ * Use `create(WatchPresenceResponseSchema)` to create a new message.
+ */
+export const WatchPresenceResponseSchema: GenMessage<WatchPresenceResponse> = /*@__PURE__*/
+  messageDesc(file_parley_gateway_v1_gateway, 1);
 
 /**
  * @generated from message parley.gateway.v1.EraseUserRequest
@@ -31,7 +77,7 @@ export type EraseUserRequest = Message<"parley.gateway.v1.EraseUserRequest"> & {
  * Use `create(EraseUserRequestSchema)` to create a new message.
  */
 export const EraseUserRequestSchema: GenMessage<EraseUserRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 0);
+  messageDesc(file_parley_gateway_v1_gateway, 2);
 
 /**
  * @generated from message parley.gateway.v1.EraseUserResponse
@@ -57,7 +103,7 @@ export type EraseUserResponse = Message<"parley.gateway.v1.EraseUserResponse"> &
  * Use `create(EraseUserResponseSchema)` to create a new message.
  */
 export const EraseUserResponseSchema: GenMessage<EraseUserResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 1);
+  messageDesc(file_parley_gateway_v1_gateway, 3);
 
 /**
  * @generated from message parley.gateway.v1.ListConnectionsRequest
@@ -118,7 +164,7 @@ export type ListConnectionsRequest = Message<"parley.gateway.v1.ListConnectionsR
  * Use `create(ListConnectionsRequestSchema)` to create a new message.
  */
 export const ListConnectionsRequestSchema: GenMessage<ListConnectionsRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 2);
+  messageDesc(file_parley_gateway_v1_gateway, 4);
 
 /**
  * @generated from message parley.gateway.v1.ListConnectionsResponse
@@ -147,7 +193,7 @@ export type ListConnectionsResponse = Message<"parley.gateway.v1.ListConnections
  * Use `create(ListConnectionsResponseSchema)` to create a new message.
  */
 export const ListConnectionsResponseSchema: GenMessage<ListConnectionsResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 3);
+  messageDesc(file_parley_gateway_v1_gateway, 5);
 
 /**
  * @generated from message parley.gateway.v1.Connection
@@ -215,7 +261,7 @@ export type Connection = Message<"parley.gateway.v1.Connection"> & {
  * Use `create(ConnectionSchema)` to create a new message.
  */
 export const ConnectionSchema: GenMessage<Connection> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 4);
+  messageDesc(file_parley_gateway_v1_gateway, 6);
 
 /**
  * What was pushed to a device and not acked by it, of one conversation.
@@ -253,7 +299,7 @@ export type Unacked = Message<"parley.gateway.v1.Unacked"> & {
  * Use `create(UnackedSchema)` to create a new message.
  */
 export const UnackedSchema: GenMessage<Unacked> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 5);
+  messageDesc(file_parley_gateway_v1_gateway, 7);
 
 /**
  * A process that was asked and gave no answer.
@@ -286,7 +332,7 @@ export type Unanswered = Message<"parley.gateway.v1.Unanswered"> & {
  * Use `create(UnansweredSchema)` to create a new message.
  */
 export const UnansweredSchema: GenMessage<Unanswered> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 6);
+  messageDesc(file_parley_gateway_v1_gateway, 8);
 
 /**
  * @generated from message parley.gateway.v1.DisconnectRequest
@@ -317,7 +363,7 @@ export type DisconnectRequest = Message<"parley.gateway.v1.DisconnectRequest"> &
  * Use `create(DisconnectRequestSchema)` to create a new message.
  */
 export const DisconnectRequestSchema: GenMessage<DisconnectRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 7);
+  messageDesc(file_parley_gateway_v1_gateway, 9);
 
 /**
  * @generated from message parley.gateway.v1.DisconnectResponse
@@ -334,7 +380,7 @@ export type DisconnectResponse = Message<"parley.gateway.v1.DisconnectResponse">
  * Use `create(DisconnectResponseSchema)` to create a new message.
  */
 export const DisconnectResponseSchema: GenMessage<DisconnectResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 8);
+  messageDesc(file_parley_gateway_v1_gateway, 10);
 
 /**
  * @generated from message parley.gateway.v1.DrainRequest
@@ -360,7 +406,7 @@ export type DrainRequest = Message<"parley.gateway.v1.DrainRequest"> & {
  * Use `create(DrainRequestSchema)` to create a new message.
  */
 export const DrainRequestSchema: GenMessage<DrainRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 9);
+  messageDesc(file_parley_gateway_v1_gateway, 11);
 
 /**
  * @generated from message parley.gateway.v1.DrainResponse
@@ -377,7 +423,7 @@ export type DrainResponse = Message<"parley.gateway.v1.DrainResponse"> & {
  * Use `create(DrainResponseSchema)` to create a new message.
  */
 export const DrainResponseSchema: GenMessage<DrainResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 10);
+  messageDesc(file_parley_gateway_v1_gateway, 12);
 
 /**
  * @generated from message parley.gateway.v1.ListProcessesRequest
@@ -390,7 +436,7 @@ export type ListProcessesRequest = Message<"parley.gateway.v1.ListProcessesReque
  * Use `create(ListProcessesRequestSchema)` to create a new message.
  */
 export const ListProcessesRequestSchema: GenMessage<ListProcessesRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 11);
+  messageDesc(file_parley_gateway_v1_gateway, 13);
 
 /**
  * @generated from message parley.gateway.v1.ListProcessesResponse
@@ -407,7 +453,7 @@ export type ListProcessesResponse = Message<"parley.gateway.v1.ListProcessesResp
  * Use `create(ListProcessesResponseSchema)` to create a new message.
  */
 export const ListProcessesResponseSchema: GenMessage<ListProcessesResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 12);
+  messageDesc(file_parley_gateway_v1_gateway, 14);
 
 /**
  * @generated from message parley.gateway.v1.Process
@@ -473,7 +519,7 @@ export type Process = Message<"parley.gateway.v1.Process"> & {
  * Use `create(ProcessSchema)` to create a new message.
  */
 export const ProcessSchema: GenMessage<Process> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 13);
+  messageDesc(file_parley_gateway_v1_gateway, 15);
 
 /**
  * @generated from message parley.gateway.v1.GetUserRequest
@@ -490,7 +536,7 @@ export type GetUserRequest = Message<"parley.gateway.v1.GetUserRequest"> & {
  * Use `create(GetUserRequestSchema)` to create a new message.
  */
 export const GetUserRequestSchema: GenMessage<GetUserRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 14);
+  messageDesc(file_parley_gateway_v1_gateway, 16);
 
 /**
  * @generated from message parley.gateway.v1.GetUserResponse
@@ -526,7 +572,7 @@ export type GetUserResponse = Message<"parley.gateway.v1.GetUserResponse"> & {
  * Use `create(GetUserResponseSchema)` to create a new message.
  */
 export const GetUserResponseSchema: GenMessage<GetUserResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 15);
+  messageDesc(file_parley_gateway_v1_gateway, 17);
 
 /**
  * That a device is reachable, as a session process knows it.
@@ -565,7 +611,7 @@ export type UserSession = Message<"parley.gateway.v1.UserSession"> & {
  * Use `create(UserSessionSchema)` to create a new message.
  */
 export const UserSessionSchema: GenMessage<UserSession> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 16);
+  messageDesc(file_parley_gateway_v1_gateway, 18);
 
 /**
  * @generated from message parley.gateway.v1.GetShardRequest
@@ -594,7 +640,7 @@ export type GetShardRequest = Message<"parley.gateway.v1.GetShardRequest"> & {
  * Use `create(GetShardRequestSchema)` to create a new message.
  */
 export const GetShardRequestSchema: GenMessage<GetShardRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 17);
+  messageDesc(file_parley_gateway_v1_gateway, 19);
 
 /**
  * @generated from message parley.gateway.v1.GetShardResponse
@@ -611,7 +657,7 @@ export type GetShardResponse = Message<"parley.gateway.v1.GetShardResponse"> & {
  * Use `create(GetShardResponseSchema)` to create a new message.
  */
 export const GetShardResponseSchema: GenMessage<GetShardResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 18);
+  messageDesc(file_parley_gateway_v1_gateway, 20);
 
 /**
  * @generated from message parley.gateway.v1.Shard
@@ -671,7 +717,7 @@ export type Shard = Message<"parley.gateway.v1.Shard"> & {
  * Use `create(ShardSchema)` to create a new message.
  */
 export const ShardSchema: GenMessage<Shard> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 19);
+  messageDesc(file_parley_gateway_v1_gateway, 21);
 
 /**
  * @generated from message parley.gateway.v1.MoveShardRequest
@@ -714,7 +760,7 @@ export type MoveShardRequest = Message<"parley.gateway.v1.MoveShardRequest"> & {
  * Use `create(MoveShardRequestSchema)` to create a new message.
  */
 export const MoveShardRequestSchema: GenMessage<MoveShardRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 20);
+  messageDesc(file_parley_gateway_v1_gateway, 22);
 
 /**
  * @generated from message parley.gateway.v1.MoveShardResponse
@@ -736,7 +782,7 @@ export type MoveShardResponse = Message<"parley.gateway.v1.MoveShardResponse"> &
  * Use `create(MoveShardResponseSchema)` to create a new message.
  */
 export const MoveShardResponseSchema: GenMessage<MoveShardResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 21);
+  messageDesc(file_parley_gateway_v1_gateway, 23);
 
 /**
  * @generated from message parley.gateway.v1.ReadLogRequest
@@ -779,7 +825,7 @@ export type ReadLogRequest = Message<"parley.gateway.v1.ReadLogRequest"> & {
  * Use `create(ReadLogRequestSchema)` to create a new message.
  */
 export const ReadLogRequestSchema: GenMessage<ReadLogRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 22);
+  messageDesc(file_parley_gateway_v1_gateway, 24);
 
 /**
  * @generated from message parley.gateway.v1.ReadLogResponse
@@ -803,7 +849,7 @@ export type ReadLogResponse = Message<"parley.gateway.v1.ReadLogResponse"> & {
  * Use `create(ReadLogResponseSchema)` to create a new message.
  */
 export const ReadLogResponseSchema: GenMessage<ReadLogResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 23);
+  messageDesc(file_parley_gateway_v1_gateway, 25);
 
 /**
  * @generated from message parley.gateway.v1.ExplainMessageRequest
@@ -853,7 +899,7 @@ export type ExplainMessageRequest = Message<"parley.gateway.v1.ExplainMessageReq
  * Use `create(ExplainMessageRequestSchema)` to create a new message.
  */
 export const ExplainMessageRequestSchema: GenMessage<ExplainMessageRequest> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 24);
+  messageDesc(file_parley_gateway_v1_gateway, 26);
 
 /**
  * @generated from message parley.gateway.v1.SendName
@@ -875,7 +921,7 @@ export type SendName = Message<"parley.gateway.v1.SendName"> & {
  * Use `create(SendNameSchema)` to create a new message.
  */
 export const SendNameSchema: GenMessage<SendName> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 25);
+  messageDesc(file_parley_gateway_v1_gateway, 27);
 
 /**
  * @generated from message parley.gateway.v1.ExplainMessageResponse
@@ -945,7 +991,7 @@ export type ExplainMessageResponse = Message<"parley.gateway.v1.ExplainMessageRe
  * Use `create(ExplainMessageResponseSchema)` to create a new message.
  */
 export const ExplainMessageResponseSchema: GenMessage<ExplainMessageResponse> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 26);
+  messageDesc(file_parley_gateway_v1_gateway, 28);
 
 /**
  * @generated from message parley.gateway.v1.OwnerView
@@ -986,7 +1032,7 @@ export type OwnerView = Message<"parley.gateway.v1.OwnerView"> & {
  * Use `create(OwnerViewSchema)` to create a new message.
  */
 export const OwnerViewSchema: GenMessage<OwnerView> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 27);
+  messageDesc(file_parley_gateway_v1_gateway, 29);
 
 /**
  * @generated from message parley.gateway.v1.MemberView
@@ -1052,7 +1098,7 @@ export type MemberView = Message<"parley.gateway.v1.MemberView"> & {
  * Use `create(MemberViewSchema)` to create a new message.
  */
 export const MemberViewSchema: GenMessage<MemberView> = /*@__PURE__*/
-  messageDesc(file_parley_gateway_v1_gateway, 28);
+  messageDesc(file_parley_gateway_v1_gateway, 30);
 
 /**
  * @generated from enum parley.gateway.v1.MessageState
@@ -1177,7 +1223,8 @@ export const FateSchema: GenEnum<Fate> = /*@__PURE__*/
   enumDesc(file_parley_gateway_v1_gateway, 1);
 
 /**
- * For operators: what this gateway holds, and how to empty it; and, of the whole service, what any gateway asks the others on their behalf.
+ * For operators: what this gateway holds, and how to empty it; and, of the whole service, what any gateway asks the others on their behalf. For other
+ * gateways: WatchPresence.
  * Clients talk to parley.v1.ChatService.
  *
  * What several processes are asked for is answered by those that do within 3 s; the others are named in `unanswered`. A gateway is named by its id
@@ -1290,6 +1337,17 @@ export const GatewayService: GenService<{
     methodKind: "server_streaming";
     input: typeof EraseUserRequestSchema;
     output: typeof EraseUserResponseSchema;
+  },
+  /**
+   * A device whose Subscribe stream is here asked another gateway, as behind a load balancer it may: the stream watches, as if it had asked here.
+   * NOT_FOUND: it has no stream here.
+   *
+   * @generated from rpc parley.gateway.v1.GatewayService.WatchPresence
+   */
+  watchPresence: {
+    methodKind: "unary";
+    input: typeof WatchPresenceRequestSchema;
+    output: typeof WatchPresenceResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_parley_gateway_v1_gateway, 0);
