@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import type { Page } from "playwright-core";
 import { expect, gone } from "./expecting.ts";
-import { begin, composer, message, open, row, say } from "./flows.ts";
+import { begin, composer, message, open, row, say, tick } from "./flows.ts";
 import { openGround } from "./ground.ts";
 
 const left = "Erased: its sender has left for good";
@@ -44,6 +44,7 @@ describe("what is erased, on the page", () => {
     await message(bob.page, "secret one").hover();
     await message(bob.page, "secret one").getByRole("button", { name: "Reply" }).click();
     await say(bob.page, "is that so?");
+    await tick(bob.page, "is that so?", "Sent");
     await mallory.send({ conversation: view.id }, "secret two").sent;
     await expect(row(bob.page, "Friends").getByText("secret two"), "the newest in the list");
     assert.match(await kept(bob.page), /secret one/);
