@@ -1,5 +1,5 @@
 /** The client of an app: one device of one user. It wires the parts together; each part decides its own matters. */
-import { create } from "@bufbuild/protobuf";
+import { create, equals } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
   ConversationDeltaSchema,
@@ -8,10 +8,11 @@ import {
   type Pushed,
 } from "../proto/gen/parley/v1/chat_pb.ts";
 import type { ServerFrame } from "../proto/gen/parley/v1/frame_pb.ts";
-import type {
-  Attachment,
-  Presence,
-  Record as LogRecord,
+import {
+  type Attachment,
+  type Presence,
+  PresenceSchema,
+  type Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
 import { Calls, stoppedError } from "./calls.ts";
 import type { ClientEvents, ConversationView } from "./client-events.ts";
@@ -393,8 +394,11 @@ export class ParleyClient {
     this.#syncer.pushed(pushed.records.length);
   }
 
+  /** Told again when another presence process takes over, it is no news to the app. */
   #present(presence: Presence): void {
+    const known = this.#presences.get(presence.userId);
     if (this.#watched.includes(presence.userId)) this.#presences.set(presence.userId, presence);
-    this.#events.emit("presence", presence);
+    if (known === undefined || !equals(PresenceSchema, known, presence))
+      this.#events.emit("presence", presence);
   }
 }

@@ -497,6 +497,20 @@ describe("the client over a WebSocket", () => {
     assert.equal(client.presence("bob")?.availability, Availability.ONLINE);
   });
 
+  it("tells of a presence that is told again only where it is another one (P7)", async () => {
+    const { client, watch } = await ready();
+    const heard: Availability[] = [];
+    client.on("presence", ({ availability }) => heard.push(availability));
+    await client.watchPresence(["bob"]);
+    const pushed = [Availability.ONLINE, Availability.ONLINE, Availability.OFFLINE].map(
+      (availability) => create(PresenceSchema, { userId: "bob", availability }),
+    );
+    for (const presence of pushed)
+      server.last.tell({ frame: { case: "pushed", value: { presences: [presence] } } });
+    await watch.until(() => client.presence("bob")?.availability === Availability.OFFLINE);
+    assert.deepEqual(heard, [Availability.ONLINE, Availability.OFFLINE]);
+  });
+
   it("watches presence again after a resume, and throttles typing", async () => {
     const clock = new ManualClock();
     const { client, watch } = await ready({ clock });
