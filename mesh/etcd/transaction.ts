@@ -15,28 +15,23 @@ export interface Put {
 
 /** Puts all, if none of the keys is there; else answers with those that are. */
 export function putNew(puts: readonly Put[]): Transaction {
-  return putEachInPlaceOf(puts.map((put) => ({ put, revision: 0n })));
+  return put(puts, 0n);
 }
 
 /** Puts another value, if the last change of the key is that revision (0: it is not there); else answers with what is there. */
-export function putInPlaceOf(revision: bigint, put: Put): Transaction {
-  return putEachInPlaceOf([{ put, revision }]);
+export function putInPlaceOf(revision: bigint, replacement: Put): Transaction {
+  return put([replacement], revision);
 }
 
-/** As `putInPlaceOf` for each: all, or none. */
-export function putEachInPlaceOf(
-  puts: readonly { readonly put: Put; readonly revision: bigint }[],
-): Transaction {
+function put(puts: readonly Put[], revision: bigint): Transaction {
   return {
-    compare: puts.map(({ put: { key }, revision }) => ({
+    compare: puts.map(({ key }) => ({
       key,
       target: Compare_CompareTarget.MOD,
       targetUnion: { case: "modRevision", value: revision },
     })),
-    success: puts.map(({ put: value }) => ({ request: { case: "requestPut", value } })),
-    failure: puts.map(({ put: { key } }) => ({
-      request: { case: "requestRange", value: { key } },
-    })),
+    success: puts.map((value) => ({ request: { case: "requestPut", value } })),
+    failure: puts.map(({ key }) => ({ request: { case: "requestRange", value: { key } } })),
   };
 }
 
