@@ -33,12 +33,13 @@ export async function wholeLogs(
   const logs = new Map<string, readonly string[]>();
   for (const [id, userId] of users) {
     const client = await deviceOf(url, userId);
+    // That a device is there may have its owner take over what was written behind the head that was kept: the head rises.
+    const head = client.conversation(id)?.headSeq ?? Infinity;
     const history = await historyOf(client, id);
     isWhole(history);
-    assert.equal(client.conversation(id)?.headSeq, history.length, id);
+    assert.ok(history.length >= head, `${id}: ${history.length} records up to the head ${head}`);
     const { sent } = client.send(targetOf(id, userId), "after");
     const { seq } = await within(waitMs, `a send into ${id}`, sent);
-    // What was written behind the head that was kept is taken over by whoever sends next.
     const longer = await historyOf(client, id);
     isWhole(longer);
     assert.deepEqual(longer.slice(0, history.length), history);
