@@ -53,12 +53,12 @@ export const planted: readonly Planted[] = [
     within,
   ),
   fault("holes are adopted", services.holesAdopted, ofTakeovers, within),
-  fault("adopted records are not written again", store.noSeal, ofTakeovers, 80),
+  fault("adopted records are not written again", store.noSeal, ofTakeovers, 150),
   fault(
     "adopted records are written again under their old epoch",
     store.sealUnderOldEpoch,
     ofTakeovers,
-    within,
+    150,
   ),
   fault(
     "the revocation is not read after adopted records are written",
