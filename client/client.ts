@@ -1,5 +1,5 @@
 /** The client of an app: one device of one user. It wires the parts together; each part decides its own matters. */
-import { create, equals } from "@bufbuild/protobuf";
+import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import {
   ConversationDeltaSchema,
@@ -8,11 +8,10 @@ import {
   type Pushed,
 } from "../proto/gen/parley/v1/chat_pb.ts";
 import type { ServerFrame } from "../proto/gen/parley/v1/frame_pb.ts";
-import {
-  type Attachment,
-  type Presence,
-  PresenceSchema,
-  type Record as LogRecord,
+import type {
+  Attachment,
+  Presence,
+  Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
 import { Calls, stoppedError } from "./calls.ts";
 import type { ClientEvents, ConversationView } from "./client-events.ts";
@@ -275,11 +274,9 @@ export class ParleyClient {
   /** Watches these users and nobody else, over resumes too; gives how they are now. Over long polls nothing is pushed. */
   async watchPresence(userIds: readonly string[]): Promise<Presence[]> {
     this.#watched = [...userIds];
-    const asked = { userIds: [...userIds] };
-    const { presences } = await watchPresence(this.#calls, asked, (heard) => {
-      for (const userId of this.#presences.keys()) {
+    const { presences } = await watchPresence(this.#calls, { userIds: [...userIds] }, (heard) => {
+      for (const userId of this.#presences.keys())
         if (!this.#watched.includes(userId)) this.#presences.delete(userId);
-      }
       for (const presence of heard) this.#present(presence);
     });
     return presences;
@@ -394,11 +391,10 @@ export class ParleyClient {
     this.#syncer.pushed(pushed.records.length);
   }
 
-  /** Told again when another presence process takes over, it is no news to the app. */
   #present(presence: Presence): void {
     const known = this.#presences.get(presence.userId);
     if (this.#watched.includes(presence.userId)) this.#presences.set(presence.userId, presence);
-    if (known === undefined || !equals(PresenceSchema, known, presence))
+    if (known?.availability !== presence.availability || known.lastSeenMs !== presence.lastSeenMs)
       this.#events.emit("presence", presence);
   }
 }
