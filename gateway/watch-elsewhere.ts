@@ -1,11 +1,10 @@
 /** A device whose stream is at another gateway than its call, as behind a load balancer it may be: that gateway watches for it. */
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import type { Surroundings } from "../mesh/lifecycle.ts";
-import { ringOf } from "../mesh/peers.ts";
 import { GatewayService } from "../proto/gen/parley/gateway/v1/gateway_pb.ts";
 import { SessionService } from "../proto/gen/parley/session/v1/session_pb.ts";
 import type { Presence } from "../proto/gen/parley/v1/record_pb.ts";
-import { answerMs } from "./asking.ts";
+import { Asking, answerMs } from "./asking.ts";
 import type { Caller } from "./ports.ts";
 
 const timeoutMs = answerMs;
@@ -42,9 +41,7 @@ export class WatchElsewhere {
 
   /** By the ids of their processes. */
   async #gatewaysOf(userId: string, deviceId: string): Promise<Set<string>> {
-    const { present } = this.#surroundings.peers(SessionService);
-    const id = ringOf(present).of(userId);
-    const peer = present.find((one) => one.id === id);
+    const peer = new Asking(this.#surroundings).placeOf(SessionService, userId);
     if (peer === undefined) return new Set();
     const session = createClient(SessionService, peer.transport);
     const { sessions } = await session.listSessions({ userId }, { timeoutMs });
