@@ -16,7 +16,7 @@ import {
 interface Call {
   readonly ask: Ask;
   /** How it is asked from the second try on. */
-  readonly again: Ask;
+  readonly again: () => Ask;
   readonly settle: (answer: Answer) => void;
   readonly fail: (error: ConnectError) => void;
   cancel: Cancel;
@@ -38,9 +38,12 @@ const retryableCodes = new Set<number>([
   Code.Unavailable,
 ]);
 
+/** What a person waits for is tried at least so often, where the server does not say that it needs longer. */
+const retryCapMs = 5_000;
+
 /** When to try again after refusal number `refusals`. */
 export function retryDelayMs(retryAfterMs: number, refusals: number, random: ClientRandom): number {
-  return Math.max(retryAfterMs, jitteredBackoffMs(refusals, random.unit(), 200, 30_000));
+  return Math.max(retryAfterMs, jitteredBackoffMs(refusals, random.unit(), 200, retryCapMs));
 }
 
 export function errorOf(failure: Failure): ConnectError {
@@ -79,7 +82,7 @@ export class Calls {
   async call<Value>(
     ask: Ask,
     pick: (answer: Answer) => Value | undefined,
-    again = ask,
+    again = (): Ask => ask,
   ): Promise<Value> {
     if (this.#calls.size >= this.#max) {
       throw new ConnectError(
@@ -105,7 +108,11 @@ export class Calls {
     for (const call of [...this.#calls]) call.fail(error);
   }
 
-  #begin<Value>(ask: Ask, pick: (answer: Answer) => Value | undefined, again: Ask): Promise<Value> {
+  #begin<Value>(
+    ask: Ask,
+    pick: (answer: Answer) => Value | undefined,
+    again: () => Ask,
+  ): Promise<Value> {
     return new Promise((resolve, reject) => {
       const end = (): void => {
         call.cancel();
@@ -140,7 +147,7 @@ export class Calls {
   #ask(call: Call): void {
     call.underWay = true;
     call.tries += 1;
-    this.#requests.ask(call.tries === 1 ? call.ask : call.again, (answer) => {
+    this.#requests.ask(call.tries === 1 ? call.ask : call.again(), (answer) => {
       call.underWay = false;
       if (!this.#calls.has(call)) return;
       if (answer.case !== "failure") call.settle(answer);

@@ -25,13 +25,14 @@ import { fetchMedia, uploadMedia } from "./media.ts";
 import { settingsOf, type ClientOptions, type Settings } from "./options.ts";
 import type { Receipt } from "./receipts.ts";
 import { Requests } from "./requests.ts";
-import { createGroup, history, listMembers, updateGroup, watchPresence } from "./rpc.ts";
+import { createGroup, history, listMembers, updateGroup } from "./rpc.ts";
 import { Sender } from "./sender.ts";
 import type { ContentInput, SendHandle, SendName, SendTarget } from "./sender.ts";
 import { Keeper } from "./store.ts";
 import { ScopedClock, toBase64Url } from "./surroundings.ts";
 import { Syncer } from "./syncer.ts";
 import { Typing } from "./typing.ts";
+import { Watching } from "./watching.ts";
 
 export class ParleyClient {
   readonly #settings: Settings;
@@ -45,9 +46,8 @@ export class ParleyClient {
   readonly #syncer: Syncer;
   readonly #sender: Sender;
   readonly #dialer: Dialer;
-  readonly #presences = new Map<string, Presence>();
+  readonly #watching: Watching;
   readonly #typing: Typing;
-  #watched: readonly string[] = [];
   #userId = "";
   #deviceId = "";
   #loading: Promise<void> | undefined;
@@ -71,6 +71,7 @@ export class ParleyClient {
     this.#requests = requests;
     this.#calls = calls;
     this.#keeper = keeper;
+    this.#watching = new Watching(calls, (presence) => events.emit("presence", presence));
     this.#typing = new Typing(requests, clock, limits.typingMs);
     this.#cursors = new Cursors(requests, clock, random, {
       changed: (conversation) => this.#inbox.told(conversation),
@@ -272,19 +273,13 @@ export class ParleyClient {
   }
 
   /** Watches these users and nobody else, over resumes too; gives how they are now. Over long polls nothing is pushed. */
-  async watchPresence(userIds: readonly string[]): Promise<Presence[]> {
-    this.#watched = [...userIds];
-    const { presences } = await watchPresence(this.#calls, { userIds: [...userIds] }, (heard) => {
-      for (const userId of this.#presences.keys())
-        if (!this.#watched.includes(userId)) this.#presences.delete(userId);
-      for (const presence of heard) this.#present(presence);
-    });
-    return presences;
+  watchPresence(userIds: readonly string[]): Promise<Presence[]> {
+    return this.#watching.watch(userIds);
   }
 
   /** The last that was heard of a watched user. */
   presence(userId: string): Presence | undefined {
-    return this.#presences.get(userId);
+    return this.#watching.of(userId);
   }
 
   /** Tells the others that the user is typing: at most once in 3 seconds, and not at all while offline. */
@@ -343,11 +338,9 @@ export class ParleyClient {
     this.#sender.up();
     this.#cursors.up();
     this.#inbox.up();
-    if (this.#watched.length > 0) {
-      this.watchPresence(this.#watched).catch((error: unknown) => {
-        if (this.#requests.live) this.#events.emit("error", { during: "watching", error });
-      });
-    }
+    this.#watching.up().catch((error: unknown) => {
+      if (this.#requests.live) this.#events.emit("error", { during: "watching", error });
+    });
   }
 
   #down(): void {
@@ -383,18 +376,11 @@ export class ParleyClient {
 
   #pushed(pushed: Pushed): void {
     this.#inbox.pushed(pushed);
-    for (const presence of pushed.presences) this.#present(presence);
+    for (const presence of pushed.presences) this.#watching.heard(presence);
     for (const typing of pushed.typings) this.#events.emit("typing", typing);
     if (pushed.resync) {
       void this.#syncer.resync("the server says that something may have been missed");
     }
     this.#syncer.pushed(pushed.records.length);
-  }
-
-  #present(presence: Presence): void {
-    const known = this.#presences.get(presence.userId);
-    if (this.#watched.includes(presence.userId)) this.#presences.set(presence.userId, presence);
-    if (known?.availability !== presence.availability || known.lastSeenMs !== presence.lastSeenMs)
-      this.#events.emit("presence", presence);
   }
 }

@@ -16,6 +16,7 @@ import {
 } from "../proto/gen/parley/v1/chat_pb.ts";
 import type { Presence } from "../proto/gen/parley/v1/record_pb.ts";
 import type { Calls } from "./calls.ts";
+import type { Ask } from "./frames.ts";
 
 export function sync(
   calls: Calls,
@@ -69,20 +70,29 @@ export function updateGroup(
   return calls.call(
     { case: "updateGroup", value },
     (answer) => (answer.case === "updateGroup" ? answer.value : undefined),
-    { case: "updateGroup", value: { ...value, retry: true } },
+    () => ({ case: "updateGroup", value: { ...value, retry: true } }),
   );
 }
 
 export function watchPresence(
   calls: Calls,
-  init: MessageInitShape<typeof WatchPresenceRequestSchema>,
+  userIds: readonly string[],
+  /** Whom another try asks about: what was wanted since must not be undone by it. */
+  latest: () => string[],
   /** Takes the answer in its place among the pushes. */
   heard: (presences: readonly Presence[]) => void,
 ): Promise<WatchPresenceResponse> {
-  const value = create(WatchPresenceRequestSchema, init);
-  return calls.call({ case: "watchPresence", value }, (answer) => {
-    if (answer.case !== "watchPresence") return undefined;
-    heard(answer.value.presences);
-    return answer.value;
+  const about = (userIds: string[]): Ask => ({
+    case: "watchPresence",
+    value: create(WatchPresenceRequestSchema, { userIds }),
   });
+  return calls.call(
+    about([...userIds]),
+    (answer) => {
+      if (answer.case !== "watchPresence") return undefined;
+      heard(answer.value.presences);
+      return answer.value;
+    },
+    () => about(latest()),
+  );
 }

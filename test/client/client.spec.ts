@@ -11,6 +11,7 @@ import {
   type ClientOptions,
   type ParleyClient,
 } from "../../client/index.ts";
+import { retryDelayMs } from "../../client/calls.ts";
 import { createNodeClient } from "../../client/node.ts";
 import { FakeServer, tokenOf } from "./fake-server.ts";
 import { Watch } from "./watch.ts";
@@ -509,6 +510,32 @@ describe("the client over a WebSocket", () => {
       server.last.tell({ frame: { case: "pushed", value: { presences: [presence] } } });
     await watch.until(() => client.presence("bob")?.availability === Availability.OFFLINE);
     assert.deepEqual(heard, [Availability.ONLINE, Availability.OFFLINE]);
+  });
+
+  it("asks again about whom the app watches since, not whom it watched before (P7)", async () => {
+    const { client } = await ready();
+    let refusals = 0;
+    server.script = ({ requestId, frame }, connection) => {
+      if (frame.case !== "watchPresence" || refusals >= 1) return "do";
+      refusals += 1;
+      connection.tell({
+        requestId,
+        frame: { case: "failure", value: { code: Code.Unavailable, retryAfterMs: 1 } },
+      });
+      return "drop";
+    };
+    await Promise.all([client.watchPresence(["bob"]), client.watchPresence(["cy"])]);
+    const watched = server.asked((one) =>
+      one.case === "watchPresence" ? one.value.userIds.join() : undefined,
+    );
+    assert.deepEqual(watched, ["bob", "cy", "cy"]);
+  });
+
+  it("tries again within 5 s what is refused, however often, and later only where it is told so", () => {
+    const latest = { unit: () => 1, bytes: () => new Uint8Array() };
+    assert.equal(retryDelayMs(0, 1, latest), 400);
+    assert.equal(retryDelayMs(0, 1_000, latest), 5_000);
+    assert.equal(retryDelayMs(60_000, 1_000, latest), 60_000);
   });
 
   it("watches presence again after a resume, and throttles typing", async () => {

@@ -16,6 +16,7 @@ const found = [
 const foundInCi = [
   { seed: 1172, what: "P3 a hole in a conversation that is not shown yet is not given up at once" },
   { seed: 2513, what: "P3 nor where it is of two records" },
+  { seed: 5119, what: "P7 a watch that was refused often is asked again soon" },
   { seed: 2550, what: "P6 who was removed hears of it, too, where a new owner adopts the removal" },
   { seed: 3991, what: "P6 an answer of before a removal does not bring the removed one back" },
   { seed: 1044, what: "P10 a shard is served on where the registry goes away while it is to move" },
