@@ -38,7 +38,9 @@ async function retention(conversationId: string, options: RetentionOptions): Pro
     }
     return now;
   });
-  const { retentionMs = 0n, floorSeq = 0 } = kept ?? {};
+  const { retentionMs = 0n } = kept ?? {};
+  // As a Sync says it: the history begins with #1 where nothing was removed.
+  const floorSeq = Math.max(1, kept?.floorSeq ?? 0);
   const keptDays = retentionMs === 0n ? null : Number(retentionMs) / dayMs;
   console.log(JSON.stringify({ conversationId, days: keptDays, floorSeq }));
 }
