@@ -9,6 +9,7 @@ import { createInterface } from "node:readline";
 import { serviceNames } from "../../mesh/directory.ts";
 import type { ServiceName } from "../../mesh/directory.ts";
 import { nodeFlags } from "../../bench/node-flags.ts";
+import { commandFile } from "../support/command.ts";
 import { secret } from "../support/parley.ts";
 import type { Settings } from "../support/parley.ts";
 import { root } from "../support/tree.ts";
@@ -339,12 +340,14 @@ export class Cluster {
     );
     const { programs = {} } = this.options;
     const program = programs[name] ?? programs[args[0] ?? ""];
+    const tree = this.options.trees?.get(name);
+    const command = tree === undefined ? commandFile() : join(tree, "cli/parley.js");
     const [file, given] =
       program === undefined
-        ? [process.execPath, [...nodeFlags, "cli/parley.js", ...args]]
+        ? [process.execPath, [...nodeFlags, command, ...args]]
         : [program, args];
     const child = spawn(file, given, {
-      cwd: this.options.trees?.get(name) ?? root,
+      cwd: tree ?? root,
       env,
       stdio: ["ignore", "pipe", "pipe"],
       // Ctrl-C at a terminal reaches the starter, which ends them in its own order.

@@ -100,11 +100,14 @@ function instanceCases(world: () => DirectoryWorld): void {
     const unheard: unknown[] = [];
     other.instances("session").watch(() => unheard.push(0));
     const [first, second] = [instance(), instance()];
-    const membership = await one.join(first, never);
-    await one.join(second, never);
-    await membership.leave();
     const changes = [[first.id], [first.id, second.id], [second.id]];
-    await world().until("three changes", () => seen.length >= 3);
+    // One after the other: changes that follow each other at once may be told as one.
+    const membership = await one.join(first, never);
+    await world().until("the first", () => seen.length === 1);
+    await one.join(second, never);
+    await world().until("the second", () => seen.length === 2);
+    await membership.leave();
+    await world().until("its leaving", () => seen.length === 3);
     assert.deepEqual(seen, changes);
     stop();
     await one.join(instance(), never);
