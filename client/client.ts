@@ -61,7 +61,10 @@ export class ParleyClient {
     const events = this.#events;
     const failed = (during: string) => (error: unknown) => events.emit("error", { during, error });
     const clock = new ScopedClock(settings.clock);
-    const requests = new Requests(clock);
+    const again = (why: string): void => this.#dialer.again(why);
+    const requests = new Requests(clock, limits.answerMs, (silenceMs) =>
+      again(`the server said nothing for ${silenceMs} ms while an answer was due`),
+    );
     const calls = new Calls(requests, clock, random, limits);
     const keeper = new Keeper(settings.store, clock, limits.keepMs, failed("keeping"));
     const me = (): string => this.#userId;
@@ -85,7 +88,6 @@ export class ParleyClient {
       underWay: (conversation) => this.#sender.underWay(conversation),
       unknown: () => this.#syncer.soon(),
     });
-    const again = (why: string): void => this.#dialer.again(why);
     this.#syncer = new Syncer({ ...parts, inbox: this.#inbox, again });
     this.#sender = new Sender({ requests, keeper, clock, random }, limits, {
       me,

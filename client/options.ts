@@ -49,6 +49,8 @@ export interface ClientLimits {
   callsMax: number;
   /** How long a call may take, resumes and retries included. */
   callMs: number;
+  /** A line on which nothing comes for so long while an answer is due is dead. The server answers within 10 s, even if only to refuse for the moment. */
+  answerMs: number;
   /** How long a link may take until it is live, and how long the token function. */
   openMs: number;
   tokenMs: number;
@@ -81,6 +83,7 @@ const defaultLimits: ClientLimits = {
   earlyRecordsMax: 500,
   callsMax: 256,
   callMs: 30_000,
+  answerMs: 15_000,
   openMs: 10_000,
   tokenMs: 30_000,
   pollMs: 25_000,

@@ -169,6 +169,25 @@ describe("the client over a WebSocket", () => {
     assert.deepEqual(third.client.pending(), []);
   });
 
+  it("takes a line for dead that says nothing while an answer is due, and sends by another (P1 P2)", async () => {
+    const clock = new ManualClock();
+    const { client, watch } = await ready({ clock });
+    server.script = (frame, connection) =>
+      frame.frame.case === "send" && connection.number === 1 ? "drop" : "do";
+    const handle = client.send({ user: "bob" }, "hello");
+    clock.advance(0);
+    await server.until(() => server.sends.length === 1);
+    clock.advance(15_000);
+    await watch.until(() => watch.states.at(-1) === "waiting");
+    clock.advance(10);
+    await server.until(() => server.connections.length === 2);
+    assert.equal((await handle.sent).seq, 1);
+    assert.deepEqual(
+      server.sends.map(({ retry }) => retry),
+      [false, true],
+    );
+  });
+
   it("waits as long as a refusal says, and keeps the order (P4)", async () => {
     const { client } = await ready();
     let refusals = 0;

@@ -61,7 +61,9 @@ describe("the client over Connect", () => {
   it("falls back to a stream where WebSockets are blocked, and comes back to them later", async () => {
     server.webSockets = false;
     const clock = new ManualClock();
-    const { client, watch } = make({ transport: "auto", clock, limits: { upgradeMs: 60_000 } });
+    // The clock runs ahead of the network here.
+    const limits = { upgradeMs: 60_000, answerMs: 600_000 };
+    const { client, watch } = make({ transport: "auto", clock, limits });
     client.connect();
     const failures = (): number => watch.states.filter((state) => state === "waiting").length;
     await watch.until(() => failures() === 1);

@@ -45,7 +45,7 @@ const found =
 /** Of 1 and 3, which were pushed: what was asked, and what the app sees, while the server says these one after the other. */
 async function filled(...said: Said[]): Promise<{ asked: number; shown: string }> {
   const clock = new ManualClock();
-  const requests = new Requests(clock);
+  const requests = new Requests(clock, 15_000, () => assert.fail("silence"));
   const settings = settingsOf({ url: "http://parley", token: "t", clock });
   const { unit } = seededRandom(1);
   const random = { unit, bytes: (length: number) => new Uint8Array(length) };
