@@ -10,6 +10,10 @@ import type { Cell, ConversationWrite, Member } from "../proto/gen/parley/storag
 export interface Answerer {
   answer(outcome: Outcome): void;
   refuse(operationId: number, conversationId: string, error: ConnectError): void;
+  /** An operation waits for its turn. */
+  waits(operation: Operation): void;
+  /** One that waited has its turn, or is refused without one. */
+  waited(operation: Operation): void;
   /** Why a send must not be taken now, after what was refused before it; undefined: it may. */
   refusalOf(send: Operation): ConnectError | undefined;
   /** What goes along with the message, where it is followed. */

@@ -33,6 +33,14 @@ export class Followed implements Answerer {
     this.#to.refuse(operationId, conversationId, error);
   }
 
+  waits(operation: Operation): void {
+    this.#to.waits(operation);
+  }
+
+  waited(operation: Operation): void {
+    this.#to.waited(operation);
+  }
+
   refusalOf(send: Operation): ConnectError | undefined {
     return this.#to.refusalOf(send);
   }

@@ -209,6 +209,7 @@ class OperationTask implements Task {
   readonly #operations: Operations;
   readonly #asked: Operation;
   readonly #to: Answerer;
+  #waits = false;
 
   constructor(operations: Operations, asked: Operation, to: Answerer) {
     this.#operations = operations;
@@ -216,7 +217,13 @@ class OperationTask implements Task {
     this.#to = to;
   }
 
+  waits(): void {
+    this.#waits = true;
+    this.#to.waits(this.#asked);
+  }
+
   run(conversation: Conversation): Promise<void> | void {
+    this.#waited();
     return this.#operations.run(conversation, this.#asked, this.#to);
   }
 
@@ -225,6 +232,13 @@ class OperationTask implements Task {
   }
 
   refuse(error: ConnectError): void {
+    this.#waited();
     this.#to.refuse(this.#asked.operationId, this.#asked.conversationId, error);
+  }
+
+  #waited(): void {
+    if (!this.#waits) return;
+    this.#waits = false;
+    this.#to.waited(this.#asked);
   }
 }

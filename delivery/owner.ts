@@ -18,6 +18,8 @@ import { type Cell, Kind, StorageService } from "../proto/gen/parley/storage/v1/
 export interface Task {
   /** Runs when the conversation is there and the operations before are done; a promise holds up those behind. May throw. */
   run(conversation: Conversation): Promise<void> | void;
+  /** Told where it does not run at once. */
+  waits?(): void;
   refuse(error: ConnectError): void;
   /** Where it is a message that is followed. */
   readonly trace?: Uint8Array | undefined;
@@ -93,8 +95,10 @@ export class Owner {
       this.#holdUp(held, this.#load(held.conversation));
     }
     if (held.waiting === undefined) this.#run(held, task);
-    else if (held.waiting.length < this.#config.waitingMax) held.waiting.push(task);
-    else task.refuse(overloaded("too many operations wait for this conversation"));
+    else if (held.waiting.length < this.#config.waitingMax) {
+      held.waiting.push(task);
+      task.waits?.();
+    } else task.refuse(overloaded("too many operations wait for this conversation"));
   }
 
   /** Forgets a conversation whose last batch was not kept: all that was built on it fails, and it is loaded again when next touched. */

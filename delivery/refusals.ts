@@ -15,8 +15,10 @@ interface Refusal {
 
 export class Refusals {
   #given = 0;
-  /** By conversation its last one, in rising order; only what the gateway may not have seen yet. */
+  /** By conversation its last one, in rising order; only what the gateway may not have seen yet when it sent what has not had its turn. */
   readonly #last = new Map<string, Refusal>();
+  /** How many operations wait for their turn, by `refusals_seen`, in rising order. */
+  readonly #waiting = new Map<number, number>();
 
   /** An operation is about to be refused. */
   given(conversationId: string, error: ConnectError): void {
@@ -27,15 +29,28 @@ export class Refusals {
     this.#last.set(conversationId, { number: this.#given, isMoved });
   }
 
-  /** Why a send cannot be taken, which is then refused in the same way as the one before it; undefined: it can. */
+  /** An operation waits for its turn: others of the stream, which come later, may have theirs before. */
+  waits({ refusalsSeen }: Operation): void {
+    this.#waiting.set(refusalsSeen, (this.#waiting.get(refusalsSeen) ?? 0) + 1);
+  }
+
+  /** One that waited has its turn, or is refused without one. */
+  waited({ refusalsSeen }: Operation): void {
+    const left = (this.#waiting.get(refusalsSeen) ?? 0) - 1;
+    if (left > 0) this.#waiting.set(refusalsSeen, left);
+    else this.#waiting.delete(refusalsSeen);
+  }
+
+  /** Why a send whose turn it is cannot be taken, which is then refused in the same way as the one before it; undefined: it can. */
   refusalOf({ conversationId, refusalsSeen }: Operation): ConnectError | undefined {
     if (this.#last.size === 0 || refusalsSeen === 0) return undefined;
+    const [least = refusalsSeen] = this.#waiting.keys();
     for (const [id, { number }] of this.#last) {
-      if (number > refusalsSeen - 1) break;
+      if (number >= Math.min(least, refusalsSeen)) break;
       this.#last.delete(id);
     }
     const last = this.#last.get(conversationId);
-    if (last === undefined) return undefined;
+    if (last === undefined || last.number < refusalsSeen) return undefined;
     return last.isMoved
       ? moved()
       : unavailable("what was sent before it into this conversation was refused, try again");

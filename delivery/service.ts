@@ -86,6 +86,14 @@ class StreamAnswerer implements Answerer {
     this.answer(refusal(operationId, error));
   }
 
+  waits(operation: Operation): void {
+    this.#refusals.waits(operation);
+  }
+
+  waited(operation: Operation): void {
+    this.#refusals.waited(operation);
+  }
+
   refusalOf(send: Operation): ConnectError | undefined {
     return this.#refusals.refusalOf(send);
   }
@@ -246,11 +254,11 @@ export class DeliveryHandlers implements ServiceImpl<typeof DeliveryService> {
       this.#parts.owner.submit(conversationId, {
         run: (group) => {
           const to: Answerer = {
+            ...nobody,
             answer: ({ outcome }) => {
               if (outcome.case === "sent") resolve({ group, seq: outcome.value.seq });
             },
             // Not ours any more: it was taken, and what became of it the next owner finds out.
-            refusalOf: () => undefined,
             refuse: (_, __, error) =>
               reject(
                 error.code === Code.Aborted
@@ -271,6 +279,8 @@ const noClientId = new Uint8Array(0);
 const nobody: Answerer = {
   answer: () => undefined,
   refuse: () => undefined,
+  waits: () => undefined,
+  waited: () => undefined,
   refusalOf: () => undefined,
 };
 

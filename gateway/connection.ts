@@ -159,6 +159,7 @@ export class Connection implements Recipient, Heartbeating {
       held: new HeldPushes(this.#shared.config.outboxMaxBytes),
       unacked: undefined,
       order: undefined,
+      underWay: undefined,
       sends: 0,
       checking: undefined,
       conversationId: "",

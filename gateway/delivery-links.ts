@@ -24,6 +24,7 @@ const leastBackoffMs = 20;
 const mostBackoffMs = 1_000;
 const tooMany = "too many operations are under way";
 const noAnswer = "no answer in time, try again";
+const comesAgain = "an earlier message was refused: send that one again first, then this one";
 const closing = "the gateway is going away, try again";
 
 /** An owner that said it is none, while the map says it is: it is asked again after a while, unless the map changes before. */
@@ -180,7 +181,7 @@ export class DeliveryLinks implements StreamEvents {
     const { shard } = waiting;
     this.#underWay[shard] = (this.#underWay[shard] ?? 0) - 1;
     if (outcome.case === "notOwner") {
-      this.#giveBack(waiting);
+      this.#giveBack(stream, waiting);
       this.#refused(shard);
       this.#advance(shard);
       return;
@@ -208,7 +209,7 @@ export class DeliveryLinks implements StreamEvents {
     for (const waiting of unknown) {
       const { shard } = waiting;
       this.#underWay[shard] = (this.#underWay[shard] ?? 0) - 1;
-      this.#giveBack(waiting);
+      this.#giveBack(stream, waiting);
     }
     this.#advanceAll();
   }
@@ -254,8 +255,12 @@ export class DeliveryLinks implements StreamEvents {
     return held;
   }
 
-  #giveBack(waiting: Waiting): void {
+  #giveBack(stream: DeliveryStream, waiting: Waiting): void {
     if (waiting.operation === undefined) return;
+    if (waiting.untilMs !== told && stream.isBehindRefused(waiting)) {
+      waiting.untilMs = told;
+      this.#fail([waiting], comesAgain);
+    }
     this.#again.add();
     waiting.operation = sentAgain(waiting.operation);
     this.#hold(waiting.shard).giveBack(waiting);

@@ -14,6 +14,7 @@ import type {
   Outcome,
 } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import { Pending } from "./pending.ts";
+import { RefusedSends } from "./refused-sends.ts";
 import { told } from "./waiting.ts";
 import type { Waiting } from "./waiting.ts";
 
@@ -44,6 +45,7 @@ export class DeliveryStream {
   #gather: Gather<Operation> | undefined;
   /** Outcomes of the present stream that say "try again". */
   #refusals = 0;
+  readonly #refused = new RefusedSends();
   #kept: KeptStream | undefined;
 
   constructor(surroundings: Surroundings, { id, transport }: Peer, events: StreamEvents) {
@@ -82,6 +84,11 @@ export class DeliveryStream {
     if (this.#gather !== undefined && this.#gather.size < typingMax) this.#gather.add(operation);
   }
 
+  /** Whether a send that this stream gives back left before it was known that one before it was refused and comes again. */
+  isBehindRefused(waiting: Waiting): boolean {
+    return this.#refused.follows(waiting);
+  }
+
   /** Those whose time is over. Their outcomes may come still: whoever tells those who wait says so in `untilMs`. */
   expired(nowMs: number): Waiting[] {
     const over: Waiting[] = [];
@@ -99,6 +106,7 @@ export class DeliveryStream {
     const gather = new Gather<Operation>(this.#surroundings.clock, operationsMax + typingMax);
     this.#gather = gather;
     this.#refusals = 0;
+    this.#refused.clear();
     this.#events.opened(this);
     try {
       const requests = requestsOf(gather);
@@ -114,7 +122,13 @@ export class DeliveryStream {
     for (const { operationId, outcome } of outcomes) {
       if (saysAgain(outcome)) this.#refusals += 1;
       const waiting = this.#pending.take(operationId);
-      if (waiting !== undefined) this.#events.settled(this, waiting, outcome);
+      if (waiting === undefined) continue;
+      if (outcome.case === "refused" && outcome.value.retryAfterMs > 0) {
+        const [oldest] = this.#pending;
+        const leastSeen = oldest?.operation?.refusalsSeen ?? this.#refusals;
+        this.#refused.refused(waiting, this.#refusals, leastSeen);
+      }
+      this.#events.settled(this, waiting, outcome);
     }
   }
 

@@ -1,17 +1,10 @@
 /** The operations of one shard that cannot go out now, in their order. Pure: it does not know what they wait for, and is told the time. */
-import { told } from "./waiting.ts";
+import { orderKey, told } from "./waiting.ts";
 import type { Waiting } from "./waiting.ts";
 
 /** Ids count up as operations are sent, and go round at 2^32. */
 function asSent(one: Waiting, other: Waiting): number {
   return ((one.operation?.operationId ?? 0) - (other.operation?.operationId ?? 0)) | 0;
-}
-
-/** Whose order a send must keep; undefined: it is no send. */
-function orderKey({ operation }: Waiting): string | undefined {
-  if (operation?.operation.case !== "send") return undefined;
-  const { origin, userId, conversationId } = operation;
-  return `${origin === "" ? userId : origin} ${conversationId}`;
 }
 
 export class HeldShard {

@@ -8,7 +8,8 @@ import type { Connections } from "./connections.ts";
 import type { Chunk, FrameWriter } from "./frames.ts";
 import type { Meter } from "./meter.ts";
 import type { OutFrame } from "./outbox.ts";
-import { SendOrder } from "./sends.ts";
+import { SendOrder, SendsUnderWay } from "./sends.ts";
+import type { SendUnderWay } from "./sends.ts";
 import type { Live } from "./state.ts";
 import type { Waiting } from "./waiting.ts";
 
@@ -17,19 +18,21 @@ interface SendParts {
   readonly meter: Meter;
 }
 
-export class SendWaiting implements Waiting, OutFrame {
+export class SendWaiting implements Waiting, OutFrame, SendUnderWay {
   operation: Operation | undefined = undefined;
   shard = 0;
   untilMs = 0;
+  older: SendUnderWay | undefined = undefined;
+  newer: SendUnderWay | undefined = undefined;
   #sent: Sent | undefined = undefined;
   readonly #parts: SendParts;
   readonly #beganMs: number;
   readonly #connection: Connection;
   readonly #live: Live;
   readonly #requestId: number;
-  readonly #conversationId: string;
-  readonly #clientId: Buffer;
-  readonly #place: number;
+  readonly conversationId: string;
+  readonly clientId: Buffer;
+  readonly place: number;
   readonly #span: Span | undefined;
 
   constructor(
@@ -47,29 +50,37 @@ export class SendWaiting implements Waiting, OutFrame {
     this.#connection = connection;
     this.#live = live;
     this.#requestId = requestId;
-    this.#conversationId = conversationId;
-    this.#clientId = clientId;
-    this.#place = place;
+    this.conversationId = conversationId;
+    this.clientId = clientId;
+    this.place = place;
     this.#span = span;
+  }
+
+  /** It goes on to delivery. */
+  begin(): this {
+    this.#live.underWay ??= new SendsUnderWay();
+    this.#live.underWay.begin(this);
+    return this;
   }
 
   settled(outcome: Outcome["outcome"]): void {
     if (outcome.case !== "sent") return this.failed(Code.Internal, "internal error", 0);
     this.#sent = outcome.value;
+    this.#live.underWay?.end(this);
     this.#parts.meter.sent(this.#beganMs);
     if (this.#span !== undefined) endSent(this.#span, outcome.value);
     this.#connection.answered(this);
   }
 
   get bytes(): number {
-    return this.#conversationId.length + 32;
+    return this.conversationId.length + 32;
   }
 
   put(writer: FrameWriter): void {
     const sent = this.#sent;
     if (sent === undefined) return;
     const { seq, timeMs, duplicate } = sent;
-    writer.putSent(this.#requestId, this.#conversationId, seq, timeMs, duplicate);
+    writer.putSent(this.#requestId, this.conversationId, seq, timeMs, duplicate);
   }
 
   chunk(writer: FrameWriter): Chunk {
@@ -78,12 +89,13 @@ export class SendWaiting implements Waiting, OutFrame {
   }
 
   failed(code: number, message: string, afterMs: number): void {
+    this.#live.underWay?.end(this);
     this.#parts.meter.sendFailed();
     this.#span?.end(message);
     if (afterMs > 0) {
       this.#live.order ??= new SendOrder();
       const nowMs = this.#parts.clock.monotonic();
-      this.#live.order.refused(this.#conversationId, this.#clientId, this.#place, nowMs);
+      this.#live.order.refused(this.conversationId, this.clientId, this.place, nowMs);
     }
     this.#connection.failed(this.#requestId, code, message, afterMs);
   }

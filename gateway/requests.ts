@@ -71,9 +71,13 @@ function decode<D extends DescMessage>(schema: D, frame: InFrame): MessageShape<
   }
 }
 
-/** A send's place among those of its connection; where it comes again after a refusal, that of its first try. */
-function placeOf(live: Live, conversationId: string, clientId: Uint8Array): number {
-  return live.order?.placeOf(conversationId, clientId) ?? (live.sends += 1);
+/** A send's place among those of its connection; where it comes again, that of its first try. */
+function placeOf(live: Live, conversationId: string, { clientId, retry }: SendFrame): number {
+  return (
+    live.order?.placeOf(conversationId, clientId) ??
+    (retry ? live.underWay?.placeOf(conversationId, clientId) : undefined) ??
+    (live.sends += 1)
+  );
 }
 
 export class Requests {
@@ -136,7 +140,7 @@ export class Requests {
     const { clock, delivery, meter } = this.#parts;
     const { clientId, retry } = send;
     if (retry) meter.retries.add();
-    const place = placeOf(live, conversationId, clientId);
+    const place = placeOf(live, conversationId, send);
     if (live.order?.mayGo(conversationId, clientId, place, clock.monotonic()) === false) {
       const why = "an earlier message was refused: send that one again first, then this one";
       connection.failed(requestId, Code.Unavailable, why, heldBackMs);
@@ -158,7 +162,7 @@ export class Requests {
         clientId,
         place,
         span,
-      ),
+      ).begin(),
     );
   }
 
@@ -187,7 +191,7 @@ export class Requests {
         requestId,
         conversationId,
         send.clientId,
-        placeOf(live, conversationId, send.clientId),
+        placeOf(live, conversationId, send),
         span,
       ).failed(code, rawMessage, afterMs);
     };

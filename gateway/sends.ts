@@ -12,6 +12,43 @@ interface Refused {
 
 const keyOf = (clientId: Uint8Array): string => Buffer.from(clientId).toString("latin1");
 
+/** A try of a send, in the list of those that its connection has under way. */
+export interface SendUnderWay {
+  readonly conversationId: string;
+  readonly clientId: Buffer;
+  readonly place: number;
+  /** Set by the list. */
+  older: SendUnderWay | undefined;
+  newer: SendUnderWay | undefined;
+}
+
+/** What a connection has under way, linked so that the many that never come again cost next to nothing. */
+export class SendsUnderWay {
+  #newest: SendUnderWay | undefined;
+
+  begin(one: SendUnderWay): void {
+    one.older = this.#newest;
+    if (one.older !== undefined) one.older.newer = one;
+    this.#newest = one;
+  }
+
+  /** Whether it began or not. */
+  end(one: SendUnderWay): void {
+    const { older, newer } = one;
+    if (newer !== undefined) newer.older = older;
+    else if (this.#newest === one) this.#newest = older;
+    if (older !== undefined) older.newer = newer;
+    one.older = one.newer = undefined;
+  }
+
+  /** The place of an earlier try that has no outcome yet; undefined: there is none. */
+  placeOf(conversationId: string, clientId: Buffer): number | undefined {
+    for (let one = this.#newest; one !== undefined; one = one.older)
+      if (one.conversationId === conversationId && one.clientId.equals(clientId)) return one.place;
+    return undefined;
+  }
+}
+
 /**
  * A send that was refused for now comes again; one that was sent after it must not get before it meanwhile. So those into that conversation
  * are refused, too, also where they come again, until all that were sent before them have come again or the time is over.

@@ -9,7 +9,7 @@ import type { HeldPushes } from "./held.ts";
 import type { Meter } from "./meter.ts";
 import type { Flusher } from "./outbox.ts";
 import type { Caller } from "./ports.ts";
-import type { SendOrder } from "./sends.ts";
+import type { SendOrder, SendsUnderWay } from "./sends.ts";
 import type { Unacked } from "./unacked.ts";
 
 /** The socket, as `ws` has it. */
@@ -50,6 +50,7 @@ export interface Live {
   held: HeldPushes | undefined;
   unacked: Unacked | undefined;
   order: SendOrder | undefined;
+  underWay: SendsUnderWay | undefined;
   /** How many sends came, those that came again not counted. */
   sends: number;
   /** The last send whose attachments are looked up: later sends wait for it. */

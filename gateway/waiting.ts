@@ -17,6 +17,13 @@ export interface Waiting {
 /** As `untilMs`: nobody waits for the outcome any more. */
 export const told = 0;
 
+/** Whose order a send must keep; undefined: it is no send. */
+export function orderKey({ operation }: Waiting): string | undefined {
+  if (operation?.operation.case !== "send") return undefined;
+  const { origin, userId, conversationId } = operation;
+  return `${origin === "" ? userId : origin} ${conversationId}`;
+}
+
 /**
  * The operation to be sent again, or after a wait: what was sent is whoever's it was sent to, and changes no more. Nobody can be sure that nothing was done, so
  * the owner finds out whether an earlier try made the message; `known_head_seq` is still that of the first one.

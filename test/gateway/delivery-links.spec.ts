@@ -251,6 +251,36 @@ for (const wire of [false, true]) {
       ]);
     });
 
+    for (const why of ["moves", "dies"])
+      it(`what left before another was refused goes out again behind that one only, where its owner ${why} (P4)`, async () => {
+        await all.open(left, 0);
+        const asked = all.sends(zero, 1, 2);
+        const other = new Asked();
+        all.links.operate({ ...sendOf(zero, 3), origin: "g/2" }, other);
+        await settle();
+        const [first] = left.operations;
+        assert.ok(first !== undefined);
+        left.settle(first, refused(Code.Unavailable, 500));
+        await settle();
+        // It comes again while what was sent behind it is still under way.
+        asked.push(all.send(zero, 1));
+        await settle();
+        if (why === "moves") {
+          left.operations.shift();
+          answerAll(left, notOwner);
+        } else all.leave(left);
+        await settle();
+        all.own(right, 0);
+        await settle();
+        assert.deepEqual(answerAll(right), [3]);
+        await settle();
+        const again = Array.from({ length: 3 }, () => "Unavailable");
+        assert.deepEqual(answersOf([...asked, other]), [...again, "sent"]);
+        all.sends(zero, 1, 2);
+        await settle();
+        assert.deepEqual(right.took(), [1, 2]);
+      });
+
     it("an owner that refuses though the map names it is asked again after 20 ms, then twice as long, up to 1 s", async () => {
       all.own(left, 0);
       all.sends(zero, 1, 2);

@@ -574,6 +574,38 @@ for (const wire of [false, true])
         assert.equal((await device.answer(8)).case, "send");
       });
 
+      it("P4 what comes again keeps the place of its first try, though that has no outcome yet", async () => {
+        await open();
+        const device = await world.device("alice");
+        device.say(1, ab, "zeroth", 1);
+        assert.equal((await device.answer(1)).case, "send");
+        world.delivery.answer = () => undefined;
+        const { operations } = world.delivery;
+        device.say(2, ab, "first", 2);
+        device.say(3, ab, "second", 3);
+        device.say(4, ab, "first", 2, true);
+        device.say(5, ab, "second", 3, true);
+        await until(() => operations[4]);
+        for (const [at, requestId] of [
+          [1, 2],
+          [3, 4],
+          [4, 5],
+          [2, 3],
+        ] as const) {
+          const operation = operations[at];
+          assert.ok(operation !== undefined);
+          world.delivery.refuse(operation, Code.Unavailable, 500);
+          assert.equal((await device.failure(requestId)).code, Code.Unavailable);
+        }
+        world.delivery.answer = (operation) => world.delivery.usual(operation);
+        device.say(6, ab, "second", 3, true);
+        assert.equal((await device.failure(6)).code, Code.Unavailable);
+        device.say(7, ab, "first", 2, true);
+        device.say(8, ab, "second", 3, true);
+        assert.equal((await device.answer(7)).case, "send");
+        assert.equal((await device.answer(8)).case, "send");
+      });
+
       it("sync, history, members, groups, presence and typing are answered", async () => {
         await open();
         world.storage.rows.set("alice", [row(ab, "alice", 3)]);
