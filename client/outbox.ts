@@ -18,6 +18,8 @@ export interface Outgoing {
   /** Which try is under way or was the last one. */
   attempt: number;
   underWay: boolean;
+  /** The try that is under way was sent behind one that was refused: it is expected to be, too, and the next one waits for that. */
+  comesAgain: boolean;
   refusals: number;
   /** On the sender's clock. */
   notBeforeMs: number;
@@ -97,7 +99,8 @@ export class Outbox {
     for (const entry of this.#entries.values()) {
       if (room <= 0) break;
       const conversation = view.keyOf(entry.request);
-      if (!entry.underWay && entry.notBeforeMs > nowMs) held.add(conversation);
+      if (entry.comesAgain || (!entry.underWay && entry.notBeforeMs > nowMs))
+        held.add(conversation);
       if (held.has(conversation)) continue;
       if (!view.ordered) held.add(conversation);
       if (entry.underWay) continue;
@@ -128,7 +131,8 @@ export class Outbox {
 
   /**
    * A try was refused. "final": it never will be sent, and is out of the outbox. "again": it waits `delayMs`, and what is
-   * behind it in its conversation goes again after it. "stale": a later try is under way and decides.
+   * behind it in its conversation goes again after it, each when its own try has ended: of two tries that are under way the first one
+   * could be refused for good and the second one taken. "stale": one before it decides.
    */
   refused(
     clientId: string,
@@ -150,22 +154,27 @@ export class Outbox {
       return "final";
     }
     if (entry.attempt !== attempt || !entry.underWay) return "stale";
+    entry.underWay = false;
+    if (entry.comesAgain) {
+      entry.comesAgain = false;
+      return "stale";
+    }
     entry.notBeforeMs = nowMs + delayMs(entry.refusals);
     entry.refusals += 1;
-    this.#holdFrom(entry, keyOf);
+    this.#holdBehind(entry, keyOf);
     return "again";
   }
 
   /** The link is gone: nothing is under way, and whatever was is tried again at once. */
   linkDown(): void {
-    for (const entry of this.#entries.values()) entry.underWay = false;
+    for (const entry of this.#entries.values()) entry.underWay = entry.comesAgain = false;
   }
 
-  #holdFrom(refused: Outgoing, keyOf: TakeView["keyOf"]): void {
+  #holdBehind(refused: Outgoing, keyOf: TakeView["keyOf"]): void {
     const conversation = keyOf(refused.request);
     for (const entry of this.#entries.values()) {
-      const behind = entry.order >= refused.order && keyOf(entry.request) === conversation;
-      if (behind) entry.underWay = false;
+      const behind = entry.order > refused.order && keyOf(entry.request) === conversation;
+      if (behind && entry.underWay) entry.comesAgain = true;
     }
   }
 
@@ -186,6 +195,7 @@ export class Outbox {
       tried: false,
       attempt: 0,
       underWay: false,
+      comesAgain: false,
       refusals: 0,
       notBeforeMs: 0,
     };

@@ -69,6 +69,22 @@ describe("the outbox", () => {
     assert.equal(ids(outbox.take(100, ordered)), "a1 a2", "b1 is under way still");
   });
 
+  it("has one try of a message under way: what is behind a refused one waits for its own to end (P4)", () => {
+    const outbox = filled("a1", "a2", "a3", "a4");
+    outbox.take(0, ordered);
+    assert.equal(refuse(outbox, "a1"), "again");
+    outbox.add("a5", request("a"));
+    assert.equal(ids(outbox.take(100, ordered)), "a1");
+    assert.equal(refuse(outbox, "a2", { code: Code.NotFound, retryAfterMs: 0 }), "final");
+    assert.equal(ids(outbox.take(100, ordered)), "");
+    refuse(outbox, "a4");
+    assert.equal(ids(outbox.take(100, ordered)), "", "a3 has no outcome yet");
+    refuse(outbox, "a3");
+    assert.equal(ids(outbox.take(100, ordered)), "a3 a4 a5");
+    outbox.linkDown();
+    assert.equal(ids(outbox.take(100, ordered)), "a1 a3 a4 a5");
+  });
+
   it("takes a refusal for good as such, and one that may pass as that", () => {
     const fates = (code: Code, retryAfterMs = 0): string => {
       const outbox = filled("a1");
