@@ -68,7 +68,7 @@ export interface Timeline {
   /** Removed by what was handed: their cursors are nobody's. They are known on, for those who are added again: nothing goes back. */
   readonly formerMembers: Map<string, FormerMember>;
   left: boolean;
-  /** The unread count is a guess: a sync tells. */
+  /** The unread count, or that of the members, is a guess: a sync tells. */
   countStale: boolean;
   /** Answers that did not fill the hole, since anything was handed or named. */
   fruitless: number;
@@ -333,7 +333,11 @@ function changeMembers(
   me: string,
 ): void {
   const { summary } = timeline;
-  const members = summary.memberCount + change.added.length - change.removed.length;
+  const isBack = change.added.includes(me) && summary.memberCount > 0;
+  // Who was a member is not counted twice; what else changed between the removal, which was not told, and this is the server's to tell.
+  const unseen = isBack && !timeline.left ? 1 : 0;
+  if (isBack) timeline.countStale = true;
+  const members = summary.memberCount + change.added.length - change.removed.length - unseen;
   summary.memberCount = Math.max(0, members);
   if (change.title !== undefined) summary.title = change.title;
   if (change.removed.includes(me)) timeline.left = true;

@@ -283,6 +283,21 @@ describe("a timeline", () => {
     assert.deepEqual([timeline.left, readSeq, deliveredSeq, unreadCount], [false, 7, 7, 1]);
   });
 
+  it("does not count its user twice who was added again by a record before it heard of the removal (P6)", () => {
+    const timeline = begun(1);
+    const { memberCount } = timeline.summary;
+    const again = create(RecordSchema, {
+      conversationId: id,
+      seq: 8,
+      body: { case: "membership", value: { added: [me] } },
+    });
+    addRecords(timeline, [again], me, limits);
+    applyHistory(timeline, answer([], 9, 8), me, limits);
+    assert.equal(timeline.next, 9);
+    assert.equal(timeline.summary.memberCount, memberCount);
+    assert.equal(timeline.countStale, true, "who else came and went meanwhile, a sync tells");
+  });
+
   it("lacks what was said up to the removal that a sync without records told of (P6)", () => {
     const timeline = begun(2);
     const told = { ...delta(4, []), left: true };
