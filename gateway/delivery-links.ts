@@ -11,7 +11,7 @@ import type { Count } from "../mesh/metrics.ts";
 import type { Peers } from "../mesh/peers.ts";
 import type { ShardMap } from "../mesh/shards.ts";
 import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
-import type { Operation, Outcome } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
+import type { Operation, Outcome, Refused } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import { DeliveryStream, operationsMax } from "./delivery-stream.ts";
 import type { StreamEvents } from "./delivery-stream.ts";
 import { HeldShard } from "./held-shard.ts";
@@ -187,6 +187,7 @@ export class DeliveryLinks implements StreamEvents {
       return;
     }
     this.#size -= 1;
+    const held = this.#held[shard];
     if (waiting.untilMs !== told) {
       if (outcome.case === "refused") {
         const { code, message, retryAfterMs } = outcome.value;
@@ -194,8 +195,8 @@ export class DeliveryLinks implements StreamEvents {
       } else {
         waiting.settled(outcome);
       }
-    }
-    const held = this.#held[shard];
+    } else if (held !== undefined && outcome.case === "refused" && outcome.value.retryAfterMs === 0)
+      this.#refuseHeld(held, waiting, outcome.value);
     // It comes again, and what waits here to follow it must not go before.
     if (held !== undefined && outcome.case === "refused" && outcome.value.retryAfterMs > 0)
       this.#expireHeld(held, told, [waiting]);
@@ -303,6 +304,13 @@ export class DeliveryLinks implements StreamEvents {
     const over = held.expired(nowMs, ahead);
     this.#size -= before - held.size;
     this.#fail(over, noAnswer);
+  }
+
+  /** What was told to come again is refused for good: it must not be taken when it does, behind what was to follow it. */
+  #refuseHeld(held: HeldShard, waiting: Waiting, { code, message }: Refused): void {
+    const over = held.takeOthersOf(waiting);
+    this.#size -= over.length;
+    for (const one of over) one.failed(code, message, 0);
   }
 
   #merge(held: HeldShard): Waiting[] {

@@ -7,6 +7,16 @@ function asSent(one: Waiting, other: Waiting): number {
   return ((one.operation?.operationId ?? 0) - (other.operation?.operationId ?? 0)) | 0;
 }
 
+/** Whether both are tries of one message. */
+function isSameSend(one: Waiting, other: Waiting): boolean {
+  const [what, also] = [one.operation?.operation, other.operation?.operation];
+  if (what?.case !== "send" || also?.case !== "send") return false;
+  return (
+    orderKey(one) === orderKey(other) &&
+    Buffer.compare(what.value.clientId, also.value.clientId) === 0
+  );
+}
+
 export class HeldShard {
   /** Sent to an owner and come back: to go out again before all in the queue. Those who waited for some may have been told. */
   #returned: Waiting[] = [];
@@ -50,6 +60,16 @@ export class HeldShard {
     // These stay: others that were sent after them may be still to come back.
     for (const waiting of this.#returned.sort(asSent)) goesOn(waiting);
     this.#queue = this.#queue.filter(goesOn);
+    return over;
+  }
+
+  /** Other tries of a send of which this one was refused for good: they are not made any more. Those that were told already stay. */
+  takeOthersOf(refused: Waiting): Waiting[] {
+    const over = [...this.#returned, ...this.#queue].filter(
+      (waiting) => waiting.untilMs !== told && isSameSend(waiting, refused),
+    );
+    this.#returned = this.#returned.filter((waiting) => !over.includes(waiting));
+    this.#queue = this.#queue.filter((waiting) => !over.includes(waiting));
     return over;
   }
 

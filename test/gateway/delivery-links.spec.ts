@@ -409,6 +409,29 @@ describe("operations that wait for too long", () => {
     assert.deepEqual(answersOf([early, next]), ["Unavailable", "sent"]);
   });
 
+  it("under way, then refused for good: so is the next try, which would be taken behind what was sent after them (P4)", async () => {
+    await all.open(left, 0);
+    const early = all.send(zero, 1);
+    pass(6_000);
+    const late = all.send(zero, 2);
+    pass(4_000);
+    all.own(right, 0);
+    const again = all.send(zero, 1);
+    await settle();
+    const [first, second] = left.operations.splice(0);
+    assert.ok(first !== undefined && second !== undefined);
+    left.settle(first, refused(Code.NotFound, 0));
+    left.settle(second, sentAt(1));
+    await settle();
+    assert.deepEqual(answersOf([early, late, again]), ["Unavailable", "sent", "NotFound"]);
+    assert.deepEqual(right.took(), []);
+    const next = all.send(zero, 3);
+    await settle();
+    assert.deepEqual(answerAll(right), [3]);
+    await settle();
+    assert.deepEqual(next.answers, ["sent"]);
+  });
+
   it("under way, then refused: they do not come again, nor does what was sent after them (P4)", async () => {
     await all.open(left, 0);
     const early = all.send(zero, 1);
