@@ -52,6 +52,8 @@ export class Conversation {
   headTerm = 0n;
   /** All up to here is committed and indexed. */
   committedSeq = 0;
+  /** Memory has every send above it. */
+  #rememberedSeq = 0;
   memberCount = 0;
   readonly members = new Map<string, MemberState>();
   /** Who of a direct conversation's users is erased: nobody writes to it any more. */
@@ -93,7 +95,7 @@ export class Conversation {
   restore(state: ConversationState): void {
     this.kind = state.kind;
     this.title = state.title;
-    this.headSeq = this.committedSeq = this.#baseSeq = state.headSeq;
+    this.headSeq = this.committedSeq = this.#baseSeq = this.#rememberedSeq = state.headSeq;
     this.headOrdinal = this.#baseOrdinal = state.headOrdinal;
     this.headTimeMs = Number(state.headTimeMs);
     this.headTerm = state.headTerm;
@@ -116,6 +118,12 @@ export class Conversation {
   /** Where a send that comes again was put, as far as that is remembered. */
   earlier(senderId: string, clientId: Uint8Array): Place | undefined {
     return this.#recent.find(senderId, clientId);
+  }
+
+  /** Up to where the log must be searched for an earlier try of a send that memory does not know. */
+  searchedUpTo(): number {
+    this.#recent.retried();
+    return this.#rememberedSeq;
   }
 
   /** A message by a member; a direct conversation begins with its first one. */
@@ -246,7 +254,7 @@ export class Conversation {
   /** All up to `seq` is committed: nobody asks for duplicates of old first tries any more. */
   committed(seq: number): void {
     if (seq > this.committedSeq) this.committedSeq = seq;
-    this.#recent.forget(seq);
+    this.#rememberedSeq = Math.max(this.#rememberedSeq, this.#recent.forget(seq));
   }
 
   #record(

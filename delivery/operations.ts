@@ -91,22 +91,23 @@ export class Operations {
     what: Try,
   ): Promise<Place | undefined> | Place | undefined {
     const known = conversation.earlier(userId, what.clientId);
-    if (known !== undefined || !what.retry || what.knownHeadSeq >= conversation.committedSeq)
-      return known;
-    return this.#scan(conversation, userId, what);
+    if (known !== undefined || !what.retry) return known;
+    const upTo = conversation.searchedUpTo();
+    return what.knownHeadSeq < upTo ? this.#search(conversation.id, upTo, userId, what) : undefined;
   }
 
   /**
-   * Exact however late: it reads the log from where the first try began. What is not committed yet memory knows; in the log there may be what
-   * another owner left there in vain.
+   * Exact however late: it reads the log from where the first try began to where memory begins, one search after the other in a conversation. What
+   * is not committed yet memory knows; in the log there may be what another owner left there in vain.
    */
-  async #scan(
-    { id: conversationId, committedSeq }: Conversation,
+  async #search(
+    conversationId: string,
+    upTo: number,
     senderId: string,
     { clientId, knownHeadSeq: afterSeq }: Try,
   ): Promise<Place | undefined> {
     const { seq, timeMs } = await this.#storage.findSend(
-      { conversationId, senderId, clientId, afterSeq, beforeSeq: committedSeq + 1 },
+      { conversationId, senderId, clientId, afterSeq, beforeSeq: upTo + 1 },
       { timeoutMs: 30_000 },
     );
     return seq === 0 ? undefined : { seq, timeMs: Number(timeMs) };

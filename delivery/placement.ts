@@ -13,8 +13,8 @@ import type { ShardRegistry } from "../mesh/shards.ts";
 import { DeliveryService } from "../proto/gen/parley/delivery/v1/delivery_pb.ts";
 import type { Ownership } from "./ownership.ts";
 
-/** Shards that are claimed or handed over at once. */
-const atOnce = 16;
+/** Shards that are claimed or handed over at once: more than the registry writes at once, so that it never waits for us. */
+const atOnce = 256;
 const leastBackoffMs = 100;
 const mostBackoffMs = 5_000;
 /** How long a shard that nobody serves waits to hear from the registry. */

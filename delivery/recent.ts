@@ -8,6 +8,8 @@ export interface Place {
 
 /** What is remembered of first tries that come twice. */
 const recentMax = 64;
+/** The same while tries come that are not the first, as after a takeover: each that memory cannot answer costs a search of the log. */
+const retriedMax = 512;
 /** So many gather before the marks of those forgotten go, together. */
 const slack = 32;
 const leastCapacity = 4;
@@ -40,6 +42,7 @@ export class RecentSends {
   /** A bit for each, at the place that the low ten bits of its first word name; those forgotten last have theirs, too. */
   #marks: number[] = [];
   #forgotten = 0;
+  #max = recentMax;
 
   find(senderId: string, clientId: Uint8Array): Place | undefined {
     const first = word(clientId, 0);
@@ -54,7 +57,8 @@ export class RecentSends {
   }
 
   add(senderId: string, clientId: Uint8Array, seq: number, timeMs: number): void {
-    if (this.#count === this.#capacity) this.#grow();
+    if (this.#count === this.#capacity) this.#resize(Math.max(leastCapacity, 2 * this.#capacity));
+    if (this.#max > recentMax) this.#max -= 1;
     const slot = this.#slot(this.#count);
     this.#count += 1;
     const first = word(clientId, 0);
@@ -68,15 +72,29 @@ export class RecentSends {
     this.#mark(first);
   }
 
-  /** Forgets old ones, but none above `seq`. */
-  forget(seq: number): void {
-    while (this.#count > recentMax && (this.#places[2 * this.#start] ?? 0) <= seq) {
+  /** A send came again: others will. Fewer are remembered again by and by. */
+  retried(): void {
+    this.#max = retriedMax;
+  }
+
+  /** Forgets old ones, but none above `seq`. Answers with the seq of the last one forgotten now; 0: none. */
+  forget(seq: number): number {
+    let last = 0;
+    while (this.#count > this.#max) {
+      const first = this.#places[2 * this.#start] ?? 0;
+      if (first > seq) break;
+      last = first;
       this.#start = this.#slot(1);
       this.#count -= 1;
       this.#forgotten += 1;
     }
-    if (this.#forgotten < slack) return;
+    if (this.#forgotten >= slack) this.#tidy();
+    return last;
+  }
+
+  #tidy(): void {
     this.#forgotten = 0;
+    if (this.#count <= recentMax && this.#capacity > 2 * recentMax) this.#resize(2 * recentMax);
     this.#marks.fill(0);
     for (let nth = 0; nth < this.#count; nth += 1)
       this.#mark(this.#words[4 * this.#slot(nth)] ?? 0);
@@ -94,18 +112,19 @@ export class RecentSends {
     );
   }
 
-  /** Lists stay without holes: the oldest one moves to the front, and the new half is filled. */
-  #grow(): void {
+  /** Lists stay without holes: the oldest one moves to the front, and what is left is filled. */
+  #resize(capacity: number): void {
     const at = this.#start;
-    const turned = <T>(list: T[], each: number): T[] => [
-      ...list.slice(each * at),
-      ...list.slice(0, each * at),
-    ];
-    const more = Math.max(leastCapacity, this.#capacity);
-    this.#words = turned(this.#words, 4).concat(Array.from({ length: 4 * more }, () => 0));
-    this.#places = turned(this.#places, 2).concat(Array.from({ length: 2 * more }, () => 0));
-    this.#senderIds = turned(this.#senderIds, 1).concat(Array.from({ length: more }, () => ""));
-    this.#capacity += more;
+    const resized = <T>(list: T[], each: number, nothing: T): T[] => {
+      const turned = [...list.slice(each * at), ...list.slice(0, each * at)];
+      const kept = turned.slice(0, each * capacity);
+      const more = each * capacity - kept.length;
+      return more === 0 ? kept : kept.concat(Array.from({ length: more }, () => nothing));
+    };
+    this.#words = resized(this.#words, 4, 0);
+    this.#places = resized(this.#places, 2, 0);
+    this.#senderIds = resized(this.#senderIds, 1, "");
+    this.#capacity = capacity;
     this.#start = 0;
   }
 

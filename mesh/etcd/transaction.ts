@@ -15,23 +15,28 @@ export interface Put {
 
 /** Puts all, if none of the keys is there; else answers with those that are. */
 export function putNew(puts: readonly Put[]): Transaction {
-  return put(puts, 0n);
+  return putEachInPlaceOf(puts.map((put) => ({ put, revision: 0n })));
 }
 
 /** Puts another value, if the last change of the key is that revision (0: it is not there); else answers with what is there. */
-export function putInPlaceOf(revision: bigint, replacement: Put): Transaction {
-  return put([replacement], revision);
+export function putInPlaceOf(revision: bigint, put: Put): Transaction {
+  return putEachInPlaceOf([{ put, revision }]);
 }
 
-function put(puts: readonly Put[], revision: bigint): Transaction {
+/** As `putInPlaceOf` for each: all, or none. */
+export function putEachInPlaceOf(
+  puts: readonly { readonly put: Put; readonly revision: bigint }[],
+): Transaction {
   return {
-    compare: puts.map(({ key }) => ({
+    compare: puts.map(({ put: { key }, revision }) => ({
       key,
       target: Compare_CompareTarget.MOD,
       targetUnion: { case: "modRevision", value: revision },
     })),
-    success: puts.map((value) => ({ request: { case: "requestPut", value } })),
-    failure: puts.map(({ key }) => ({ request: { case: "requestRange", value: { key } } })),
+    success: puts.map(({ put: value }) => ({ request: { case: "requestPut", value } })),
+    failure: puts.map(({ put: { key } }) => ({
+      request: { case: "requestRange", value: { key } },
+    })),
   };
 }
 

@@ -287,6 +287,13 @@ describe("several delivery processes", () => {
     const id = cluster.conversationAt(first);
     first.send(1, "alice", id);
     await first.outcome(1);
+    cluster.draining(first);
+    await cluster.placed(second);
+    cluster.staying();
+    await cluster.placed(first, second);
+    // Loaded anew: its memory begins behind the first.
+    first.send(3, "alice", id);
+    assert.equal(await first.outcome(3), "sent 2");
     const held = gate();
     const cellsNow = cluster.store.cells.bind(cluster.store);
     cluster.store.cells = async (...asked) => {
@@ -300,7 +307,7 @@ describe("several delivery processes", () => {
     await cluster.placed(second);
     held.open();
     assert.equal(await first.outcome(2), "notOwner");
-    assert.equal((await cells(id)).length, 1);
+    assert.equal((await cells(id)).length, 2);
   });
 });
 

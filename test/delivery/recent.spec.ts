@@ -52,4 +52,19 @@ describe("the sends that a conversation took last", () => {
     assert.ok(count === 64, `${count} are remembered`);
     assert.equal(found.at(-1)?.seq, 1_000);
   });
+
+  it("are more while sends come again, and 64 later; each that goes is told (P2)", () => {
+    const recent = new RecentSends();
+    const idOf = (n: number): Uint8Array => Buffer.from(String(n).padStart(16, "0"));
+    let forgottenSeq = 0;
+    for (let seq = 1; seq <= 3_000; seq += 1) {
+      if (seq < 1_500) recent.retried();
+      recent.add("alice", idOf(seq), seq, 0);
+      forgottenSeq = Math.max(forgottenSeq, recent.forget(seq));
+      if (forgottenSeq > 0) assert.equal(recent.find("alice", idOf(forgottenSeq)), undefined);
+      assert.equal(recent.find("alice", idOf(forgottenSeq + 1))?.seq, forgottenSeq + 1);
+      if (seq === 1_500) assert.ok(seq - forgottenSeq >= 500, `${seq - forgottenSeq} are kept`);
+    }
+    assert.equal(3_000 - forgottenSeq, 64);
+  });
 });

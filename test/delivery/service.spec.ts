@@ -144,6 +144,22 @@ for (const [mode, start] of Object.entries(meshes)) {
       assert.equal(world.appends.length, 1, "even this answer passed a check of the incarnation");
     });
 
+    it("searches for no retry whose first try began with what memory has, and for others up to there (P2)", async () => {
+      world.kept = { state: stateAt(9, 1n), members, tail: [] };
+      await world.start();
+      world.send(10, "alice", direct, 10, { retry: true, knownHeadSeq: 9 });
+      // More than it remembers of first tries.
+      for (let n = 11; n <= 210; n += 1) world.send(n, "bob", direct, n);
+      assert.equal(await world.sentSeq(210), 210);
+      world.send(220, "alice", direct, 220, { retry: true, knownHeadSeq: 9 });
+      world.send(221, "alice", direct, 221, { retry: true, knownHeadSeq: 50 });
+      assert.deepEqual([await world.sentSeq(220), await world.sentSeq(221)], [211, 212]);
+      assert.deepEqual(world.finds, []);
+      world.send(1, "alice", direct, 1, { retry: true, knownHeadSeq: 4 });
+      await world.sentSeq(1);
+      assert.deepEqual(world.finds, [{ afterSeq: 4, beforeSeq: 10 }]);
+    });
+
     it("keeps the order of what comes behind a search (P4)", async () => {
       world.kept = { state: stateAt(9, 1n), members, tail: [] };
       await world.start();

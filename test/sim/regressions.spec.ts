@@ -1,7 +1,7 @@
 /** What the simulator found in the services, each by the seed that showed it. All of these failed before they were mended. */
 import assert from "node:assert/strict";
 import { reportOf } from "../support/checker.ts";
-import { ofTakeovers, plantedIn } from "./planted/harm.ts";
+import { ofOwners, ofTakeovers, plantedIn } from "./planted/harm.ts";
 import { run } from "./run.ts";
 import { scenarioOf } from "./scenario.ts";
 
@@ -35,7 +35,20 @@ const foundInCi = [
 const foundInTakeovers = [
   { seed: 6, what: "P6 who is added again has read all before, on the device, too" },
   { seed: 64, what: "P4 a retry does not go before what was sent before it and refused later" },
+  { seed: 101, what: "P4 what waits at the owner does not go before what was refused meanwhile" },
 ] as const;
+
+/** With owners that stand still, are cut off, and die, over a Cassandra in trouble. */
+const foundAmongOwners = [
+  { seed: 32, what: "P4 what comes again keeps the place of its first try, which is under way" },
+  { seed: 47, what: "P4 nor does what waits at the owner go before what was refused meanwhile" },
+  { seed: 209, what: "P4 what is refused for good is not taken by a later try" },
+] as const;
+
+const planted = [
+  ...foundInTakeovers.map((one) => ({ ...one, harm: ofTakeovers, name: "takeovers" })),
+  ...foundAmongOwners.map((one) => ({ ...one, harm: ofOwners, name: "owners" })),
+];
 
 describe("what the simulator found", () => {
   for (const { seed, what } of found)
@@ -48,10 +61,10 @@ describe("what the simulator found", () => {
       assert.equal(findings.length, 0, `${again}\n${reportOf(findings)}`);
     });
 
-  for (const { seed, what } of foundInTakeovers)
-    it(`${what}: takeovers, seed ${seed}`, async function () {
+  for (const { seed, what, harm, name } of planted)
+    it(`${what}: ${name}, seed ${seed}`, async function () {
       this.timeout(60_000);
-      const { findings } = await run({ scenario: plantedIn(seed, ofTakeovers, {}) });
+      const { findings } = await run({ scenario: plantedIn(seed, harm, {}) });
       assert.equal(findings.length, 0, reportOf(findings));
     });
 
