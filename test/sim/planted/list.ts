@@ -36,16 +36,16 @@ const within = 60;
 
 export const planted: readonly Planted[] = [
   fault("the revocation is not read after the writes", store.noCheck, ofOwners, 60),
-  fault("the revocation is read before the writes", store.checkBefore, ofOwners, 60),
-  fault("a shard is claimed from whoever has it", services.claimedBlindly, ofOwners, 60),
+  fault("the revocation is read before the writes", store.checkBefore, ofOwners, 250),
+  fault("a shard is claimed from whoever has it", services.claimedBlindly, ofOwners, 100),
   fault("the owner before is not revoked", services.ownersForgotten, ofOwners, 60),
-  fault("the owner before is revoked after the new one has read", store.revokedLate, ofOwners, 60),
+  fault("the owner before is revoked after the new one has read", store.revokedLate, ofOwners, 200),
   fault("the index is raised before the check", store.indexEarly, ofOwners, 60),
   fault("a record is committed before one that it follows", store.outOfOrder, ofOwners, 60),
   fault("a write of unknown outcome is given up", store.placeUsedAgain, ofOwners, 60),
   fault("a message is pushed before it is committed", store.pushedEarly, ofOwners, 60),
   fault("a message is acked before it is committed", store.ackedBeforeCommit, ofOwners, 60),
-  fault("the index is raised after the ack", store.indexedAfterAck, ofOwners, 60),
+  fault("the index is raised after the ack", store.indexedAfterAck, ofOwners, 160),
   fault(
     "the link to the record before is not looked at",
     store.linksNotChecked,
@@ -58,7 +58,7 @@ export const planted: readonly Planted[] = [
     "adopted records are written again under their old epoch",
     store.sealUnderOldEpoch,
     ofTakeovers,
-    150,
+    300,
   ),
   fault(
     "the revocation is not read after adopted records are written",
