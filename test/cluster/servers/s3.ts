@@ -5,6 +5,7 @@ import { once } from "node:events";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { promisify } from "node:util";
+import { GetObjectCommand, PutObjectCommand, S3Client } from "@aws-sdk/client-s3";
 import { root } from "../../support/tree.ts";
 import { asked } from "../../support/within.ts";
 
@@ -73,6 +74,25 @@ export class S3Server {
     const answer = await fetch(`${this.endpoint}/${bucket}?list-type=2`);
     const text = await answer.text();
     return Array.from(text.matchAll(/<Key>([^<]*)<\/Key>/g), ([, key = ""]) => key);
+  }
+
+  /** Brings all that is in a bucket to another store's, as `aws s3 sync` would. */
+  async copyTo(other: S3Server, bucket: string): Promise<void> {
+    const [from, to] = [this.#client(), other.#client()];
+    for (const key of await this.keys(bucket)) {
+      const { Body } = await from.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
+      const bytes = await Body?.transformToByteArray();
+      if (bytes === undefined || bytes.length === 0) throw new Error(`${key} is empty`);
+      await to.send(new PutObjectCommand({ Bucket: bucket, Key: key, Body: bytes }));
+    }
+    from.destroy();
+    to.destroy();
+  }
+
+  #client(): S3Client {
+    const credentials = { accessKeyId: "key", secretAccessKey: "secret" };
+    const { endpoint } = this;
+    return new S3Client({ region: "us-east-1", endpoint, forcePathStyle: true, credentials });
   }
 
   async stop(): Promise<void> {
