@@ -93,6 +93,7 @@ describe("the page's weight", () => {
     });
     await page.goto(ground.url);
     await page.getByRole("textbox").first().waitFor();
+    await page.waitForFunction(() => Reflect.has(globalThis, "usableMs"));
     const { bytes, usableMs } = await page.evaluate(() => ({
       usableMs: Number(Reflect.get(globalThis, "usableMs")),
       bytes: performance
