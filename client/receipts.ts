@@ -2,12 +2,15 @@
 import {
   ConversationKind,
   type Cursor,
+  type MembershipChange,
   type Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
 import type { CursorPair, Timeline } from "./timeline.ts";
 
 /** Above this many members the server tells cursors only where asked. */
 const peersMax = 256;
+/** Late cursors come within seconds: only the last ones to leave matter. */
+const formerMembersMax = 256;
 
 export type ReceiptStatus = "sent" | "delivered" | "read";
 
@@ -40,7 +43,9 @@ export function moveCursor(timeline: Timeline, cursor: Cursor): CursorMove | und
   };
   const isSame = before.deliveredSeq === now.deliveredSeq && before.readSeq === now.readSeq;
   if (known !== undefined && isSame) return undefined;
-  if (former !== undefined) {
+  // Of those who may have left it is known by a move that they did not.
+  if (former?.leftSeq === 0) formerMembers.delete(userId);
+  else if (former !== undefined) {
     if (now.deliveredSeq < former.leftSeq) return undefined;
     // Added again by a record that was not handed yet: counted among the others from then on.
     formerMembers.set(userId, { ...former, ...now });
@@ -55,6 +60,36 @@ export function moveCursor(timeline: Timeline, cursor: Cursor): CursorMove | und
     summary.peersReadSeq = Math.max(summary.peersReadSeq, leastRead);
   }
   return { before, now };
+}
+
+/** Whose cursors count, whether the server's summary knew of the change or not. */
+export function keepPeers(
+  timeline: Timeline,
+  { seq, erased }: LogRecord,
+  { added, removed }: MembershipChange,
+): void {
+  const { peers, formerMembers } = timeline;
+  // It does not say who is erased, and may have been their going: whose cursor moves on is there.
+  if (erased) {
+    for (const [user, known] of peers) formerMembers.set(user, { ...known, leftSeq: 0 });
+    peers.clear();
+  }
+  for (const user of added) {
+    const former = formerMembers.get(user);
+    if (former === undefined) continue;
+    formerMembers.delete(user);
+    const { deliveredSeq, readSeq } = former;
+    if (deliveredSeq > 0) peers.set(user, { deliveredSeq, readSeq });
+  }
+  for (const user of removed) {
+    const known = peers.get(user) ?? { deliveredSeq: 0, readSeq: 0 };
+    peers.delete(user);
+    formerMembers.set(user, { ...known, leftSeq: seq });
+  }
+  for (const user of formerMembers.keys()) {
+    if (formerMembers.size <= formerMembersMax) break;
+    formerMembers.delete(user);
+  }
 }
 
 export function receiptOf(timeline: Timeline, seq: number): Receipt {

@@ -12,6 +12,7 @@ import {
   type Record as LogRecord,
 } from "../proto/gen/parley/v1/record_pb.ts";
 import { withoutErased } from "./erasing.ts";
+import { keepPeers } from "./receipts.ts";
 
 export interface TimelineLimits {
   /** Newest records that are kept. */
@@ -31,9 +32,6 @@ export interface CursorPair {
 export interface FormerMember extends CursorPair {
   readonly leftSeq: number;
 }
-
-/** Late cursors come within seconds: only the last ones to leave matter. */
-const formerMembersMax = 256;
 
 /** Seqs that the app is not handed: they can be looked for with `history` where `more` is true. */
 export interface Gap {
@@ -273,7 +271,7 @@ function hand(timeline: Timeline, found: LogRecord, me: string, limits: Timeline
   trim(timeline, limits.keptMax);
   if (record.seq >= summary.headSeq) summary.headTimeMs = record.timeMs;
   summary.headSeq = Math.max(summary.headSeq, record.seq);
-  if (record.body.case === "membership") keepPeers(timeline, record.seq, record.body.value);
+  if (record.body.case === "membership") keepPeers(timeline, record, record.body.value);
   if (record.body.case === "erasure")
     timeline.kept = withoutErased(timeline.kept, record.body.value);
   if (record.seq > timeline.toldTo) count(timeline, record, me);
@@ -298,33 +296,14 @@ export function trim(timeline: Timeline, max: number): number {
 /** Takes a record into the summary that the server's told summary did not count. */
 function count(timeline: Timeline, record: LogRecord, me: string): void {
   const { summary } = timeline;
+  // Who came or went by what is erased is not told.
+  if (record.body.case === "membership" && record.erased) timeline.countStale = true;
   if (record.body.case === "membership") changeMembers(timeline, record.seq, record.body.value, me);
   else if (counts(record, me) && record.seq > summary.readSeq) summary.unreadCount += 1;
 }
 
 const counts = (record: LogRecord, me: string): boolean =>
   record.body.case === "message" && record.senderId !== me;
-
-/** Whose cursors count, whether the server's summary knew of the change or not. */
-function keepPeers(timeline: Timeline, seq: number, { added, removed }: MembershipChange): void {
-  const { peers, formerMembers } = timeline;
-  for (const user of added) {
-    const former = formerMembers.get(user);
-    if (former === undefined) continue;
-    formerMembers.delete(user);
-    const { deliveredSeq, readSeq } = former;
-    if (deliveredSeq > 0) peers.set(user, { deliveredSeq, readSeq });
-  }
-  for (const user of removed) {
-    const known = peers.get(user) ?? { deliveredSeq: 0, readSeq: 0 };
-    peers.delete(user);
-    formerMembers.set(user, { ...known, leftSeq: seq });
-  }
-  for (const user of formerMembers.keys()) {
-    if (formerMembers.size <= formerMembersMax) break;
-    formerMembers.delete(user);
-  }
-}
 
 function changeMembers(
   timeline: Timeline,

@@ -357,6 +357,26 @@ describe("a timeline", () => {
     assert.equal(timeline.summary.peersDeliveredSeq, 3);
   });
 
+  it("counts only who moves on, behind a change of members that is erased: it may have been somebody's going (P6)", () => {
+    const timeline = begun(1);
+    const cursor = (userId: string, seq: number) =>
+      create(CursorSchema, { conversationId: id, userId, deliveredSeq: seq, readSeq: 0 });
+    for (const userId of ["bob", "carol"]) moveCursor(timeline, cursor(userId, 1));
+    const going = create(RecordSchema, {
+      ...{ conversationId: id, seq: 2, erased: true, body: { case: "membership", value: {} } },
+    });
+    applyDelta(timeline, delta(2, []), me, limits, { initial: false, fillMax: 200 });
+    timeline.summary.memberCount = 2;
+    addRecords(timeline, [going, record(3, me)], me, limits);
+    assert.equal(moveCursor(timeline, cursor("bob", 1)), undefined, "nothing goes back (P5)");
+    moveCursor(timeline, cursor("bob", 3));
+    assert.equal(timeline.summary.peersDeliveredSeq, 3);
+    const { memberCount } = timeline.summary;
+    assert.equal(timeline.countStale, false);
+    addRecords(timeline, [{ ...going, seq: 4 }], me, limits);
+    assert.deepEqual([timeline.summary.memberCount, timeline.countStale], [memberCount, true]);
+  });
+
   describe("of a member who is removed and added again (P5)", () => {
     const change = (seq: number, value: { added?: string[]; removed?: string[] }) =>
       create(RecordSchema, {
